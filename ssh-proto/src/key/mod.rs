@@ -1,0 +1,1 @@
+//! Keys: public and private, their formats, their fingerprints, generation.

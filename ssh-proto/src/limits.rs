@@ -1,0 +1,177 @@
+//! Every bound of the library in one place (rule 4 of the house): nothing grows without one of these.
+
+use std::time::Duration;
+
+/// The bounds of one connection. Lengths are in bytes.
+///
+/// The defaults take every correct peer that is known; a caller may tighten or widen them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Limits {
+    /// The longest version line, CR LF included. RFC 4253 section 4.2 says 255.
+    pub version_line_len: usize,
+    /// How many lines a server may send before its version line. OpenSSH takes 1,024.
+    pub lines_before_version: usize,
+    /// All lines before the version line together.
+    pub bytes_before_version: usize,
+    /// The largest `packet_length` before authentication. RFC 4253 section 6.1 asks for 35,000.
+    pub packet_len_before_auth: usize,
+    /// The largest `packet_length` after authentication: what OpenSSH takes.
+    pub packet_len: usize,
+    /// The longest list of names in KEXINIT.
+    pub name_list_len: usize,
+    /// Entries of one EXT_INFO (RFC 8308).
+    pub ext_info_entries: usize,
+    /// Bytes that a peer may send before it is authenticated.
+    pub bytes_before_auth: u64,
+    /// Packets that a peer may send before it is authenticated.
+    pub packets_before_auth: u64,
+    /// IGNORE, DEBUG and UNIMPLEMENTED messages between two key exchanges, on top of one for each
+    /// KiB of other traffic.
+    pub idle_messages: u32,
+    /// Key exchanges that a peer may start sooner than 10 s and 1 MiB after the one before.
+    pub cheap_rekeys: u32,
+    /// Replies that the peer provoked while a key exchange holds them back.
+    pub deferred_len: usize,
+    /// Failed attempts to authenticate before a server ends the connection. OpenSSH has 6.
+    pub auth_failures: u32,
+    /// All authentication requests, whatever their outcome.
+    pub auth_requests: u32,
+    /// Queries whether a public key would do.
+    pub public_key_queries: u32,
+    /// The longest user name.
+    pub user_len: usize,
+    /// The longest password.
+    pub password_len: usize,
+    /// Prompts, and answers, of one keyboard-interactive round.
+    pub prompts: usize,
+    /// The longest prompt, instruction or banner, and the longest text of DISCONNECT and DEBUG that
+    /// is kept.
+    pub text_len: usize,
+    /// Banners that a client passes on.
+    pub banners: u32,
+    /// Channels at once.
+    pub channels: usize,
+    /// Channels that this side asked for and that are not answered yet.
+    pub pending_opens: usize,
+    /// Requests of this side, on one channel or globally, that are not answered yet.
+    pub pending_requests: usize,
+    /// Requests and opens of the peer that the caller has not answered yet, on one channel or
+    /// globally. What comes beyond them is refused by the library.
+    pub open_questions: usize,
+    /// The longest command, subsystem name, or data of a request that the caller defines.
+    pub request_len: usize,
+    /// The longest terminal name.
+    pub term_len: usize,
+    /// The longest encoded list of terminal modes.
+    pub modes_len: usize,
+    /// Environment variables on one channel.
+    pub env_variables: usize,
+    /// The longest name, and the longest value, of an environment variable.
+    pub env_len: usize,
+    /// Replies that nobody asked for, and messages for channels just closed, before the peer is
+    /// taken to be broken.
+    pub stray_messages: u32,
+    /// The receive window of one channel at the most.
+    pub window: u32,
+    /// All granted and unread bytes of a connection together.
+    pub window_budget: u32,
+    /// Log records kept until they are taken; then the oldest goes.
+    pub log_records: usize,
+    /// Connection events that wait for the caller; then input stops.
+    pub events: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            version_line_len: 255,
+            lines_before_version: 1_024,
+            bytes_before_version: 64 * 1024,
+            packet_len_before_auth: 35_000,
+            packet_len: 256 * 1024,
+            name_list_len: 16 * 1024,
+            ext_info_entries: 64,
+            bytes_before_auth: 1024 * 1024,
+            packets_before_auth: 10_000,
+            idle_messages: 10_000,
+            cheap_rekeys: 16,
+            deferred_len: 64 * 1024,
+            auth_failures: 6,
+            auth_requests: 128,
+            public_key_queries: 20,
+            user_len: 255,
+            password_len: 1_024,
+            prompts: 32,
+            text_len: 4 * 1024,
+            banners: 16,
+            channels: 1_024,
+            pending_opens: 64,
+            pending_requests: 64,
+            open_questions: 16,
+            request_len: 32 * 1024,
+            term_len: 256,
+            modes_len: 2 * 1024,
+            env_variables: 64,
+            env_len: 4 * 1024,
+            stray_messages: 1_000,
+            window: 32 * 1024 * 1024,
+            window_budget: 64 * 1024 * 1024,
+            log_records: 256,
+            events: 64,
+        }
+    }
+}
+
+/// The deadlines of a connection. `None`: no deadline.
+///
+/// On the client they count the peer's time only: they stop while the library waits for an answer of
+/// the caller. On the server `authentication` is absolute, from the first byte on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Deadlines {
+    /// Until the peer's version line is there.
+    pub version: Option<Duration>,
+    /// For one key exchange.
+    pub key_exchange: Option<Duration>,
+    /// Until the user is authenticated: OpenSSH's `LoginGraceTime`.
+    pub authentication: Option<Duration>,
+    /// Until a channel that this side asked for is confirmed or refused.
+    pub channel_open: Option<Duration>,
+    /// Without any packet in either direction.
+    pub idle: Option<Duration>,
+}
+
+impl Default for Deadlines {
+    fn default() -> Self {
+        Self {
+            version: Some(Duration::from_secs(15)),
+            key_exchange: Some(Duration::from_secs(30)),
+            authentication: Some(Duration::from_secs(120)),
+            channel_open: Some(Duration::from_secs(60)),
+            idle: None,
+        }
+    }
+}
+
+/// When this side starts a new key exchange (RFC 4253 section 9).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct RekeyLimits {
+    /// After so many bytes in one direction.
+    pub bytes: u64,
+    /// After so many packets in one direction. Never more than 2^31, whatever is asked for.
+    pub packets: u64,
+    /// After so much time, also on an idle connection.
+    pub time: Option<Duration>,
+}
+
+impl Default for RekeyLimits {
+    fn default() -> Self {
+        Self {
+            bytes: 1 << 30,
+            packets: 1 << 31,
+            time: Some(Duration::from_secs(3_600)),
+        }
+    }
+}
