@@ -21,6 +21,7 @@ mod crypto;
 pub mod error;
 pub mod key;
 pub mod limits;
+pub mod msg;
 pub mod names;
 pub mod secret;
 pub mod wire;
