@@ -17,27 +17,23 @@
     )
 )]
 
+mod auth;
+mod channel;
+pub mod config;
+mod connection;
 mod crypto;
 pub mod error;
 pub mod key;
 pub mod limits;
+pub mod log;
 pub mod msg;
 pub mod names;
+mod packet;
 pub mod secret;
 pub mod wire;
 
-pub use error::{Error, Misuse};
+pub use channel::Stream;
+pub use crypto::drbg::Seed;
+pub use error::{Error, Misuse, WriteError};
+pub use packet::Input;
 pub use secret::Secret;
-
-/// (in the making)
-pub struct Connection;
-/// (in the making)
-pub struct Channel;
-#[expect(missing_docs)]
-impl Connection {
-    pub fn closed(&self) {}
-}
-#[expect(missing_docs)]
-impl Channel {
-    pub fn write(&self) {}
-}

@@ -1,0 +1,3 @@
+//! Received data.
+
+pub(crate) const fn count_copy(_len: usize) {}

@@ -1,0 +1,3 @@
+//! The facade: every public method, each of which only delegates.
+
+pub(crate) mod cx;

@@ -1,0 +1,168 @@
+//! Log records: what a caller prints under `-v`. They never hold a secret, and old ones give way.
+
+use std::collections::VecDeque;
+use std::fmt;
+
+/// How much a record matters. A connection keeps those up to the level of its configuration.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+#[non_exhaustive]
+pub enum LogLevel {
+    /// Nothing at all.
+    Off,
+    /// Why a connection ended.
+    #[default]
+    Error,
+    /// Milestones: versions, algorithms, authentication.
+    Info,
+    /// Each step of the protocol that is not data.
+    Debug,
+    /// Every packet: direction, number, length; with `hexdump` also its bytes.
+    Packet,
+}
+
+/// The layer that a record comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[non_exhaustive]
+pub enum LogLayer {
+    /// Packets and key exchange (RFC 4253).
+    Transport,
+    /// User authentication (RFC 4252).
+    Authentication,
+    /// Channels and requests (RFC 4254).
+    Connection,
+}
+
+impl fmt::Display for LogLayer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Transport => "transport",
+            Self::Authentication => "auth",
+            Self::Connection => "connection",
+        })
+    }
+}
+
+/// One record. Text of the peer in it is escaped.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogRecord {
+    /// How much it matters.
+    pub level: LogLevel,
+    /// Where it comes from.
+    pub layer: LogLayer,
+    /// What happened.
+    pub text: String,
+}
+
+impl fmt::Display for LogRecord {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.layer, self.text)
+    }
+}
+
+/// A ring of records.
+#[derive(Debug)]
+pub(crate) struct Log {
+    records: VecDeque<LogRecord>,
+    level: LogLevel,
+    hexdump: bool,
+    max: usize,
+}
+
+impl Log {
+    pub(crate) const fn new(level: LogLevel, hexdump: bool, max: usize) -> Self {
+        Self {
+            records: VecDeque::new(),
+            level,
+            hexdump,
+            max,
+        }
+    }
+
+    /// Adds a record when its level is wanted; only then is the text made.
+    pub(crate) fn add(&mut self, level: LogLevel, layer: LogLayer, text: impl FnOnce() -> String) {
+        if level > self.level || self.max == 0 {
+            return;
+        }
+        if self.records.len() >= self.max {
+            self.records.pop_front();
+        }
+        self.records.push_back(LogRecord {
+            level,
+            layer,
+            text: text(),
+        });
+    }
+
+    /// Whether packets are recorded at all: asked once per packet.
+    pub(crate) fn wants_packets(&self) -> bool {
+        self.level >= LogLevel::Packet
+    }
+
+    /// Records a packet. Bytes of authentication and key exchange may be secret and are left out.
+    pub(crate) fn packet(&mut self, direction: &str, payload: &[u8]) {
+        let number = payload.first().copied().unwrap_or_default();
+        let hexdump = self.hexdump && !matches!(number, 5..=79);
+        self.add(LogLevel::Packet, LogLayer::Transport, || {
+            let mut text = format!("{direction} message {number}, {} bytes", payload.len());
+            if hexdump {
+                dump(&mut text, payload);
+            }
+            text
+        });
+    }
+
+    pub(crate) fn poll(&mut self) -> Option<LogRecord> {
+        let record = self.records.pop_front();
+        if self.records.is_empty() {
+            self.records = VecDeque::new();
+        }
+        record
+    }
+}
+
+/// Sixteen bytes a line, in hex and as text.
+fn dump(text: &mut String, bytes: &[u8]) {
+    for (line, chunk) in bytes.chunks(16).enumerate() {
+        text.push_str(&format!("\n{:04x} ", line.saturating_mul(16)));
+        for byte in chunk {
+            text.push_str(&format!(" {byte:02x}"));
+        }
+        text.extend(std::iter::repeat_n(
+            ' ',
+            16_usize.saturating_sub(chunk.len()).saturating_mul(3),
+        ));
+        text.push_str("  ");
+        text.extend(chunk.iter().map(|&byte| match byte {
+            0x20..=0x7e => char::from(byte),
+            _ => '.',
+        }));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_oldest_record_gives_way() {
+        let mut log = Log::new(LogLevel::Debug, false, 2);
+        for i in 0..3 {
+            log.add(LogLevel::Debug, LogLayer::Transport, || i.to_string());
+        }
+        log.add(LogLevel::Packet, LogLayer::Transport, || {
+            unreachable!("not wanted")
+        });
+        assert_eq!(log.poll().unwrap().text, "1");
+        assert_eq!(log.poll().unwrap().text, "2");
+        assert_eq!(log.poll(), None);
+    }
+
+    #[test]
+    fn a_hexdump_shows_data_but_never_a_password() {
+        let mut log = Log::new(LogLevel::Packet, true, 8);
+        log.packet("received", b"\x5e\0\0\0\0hello");
+        log.packet("sent", b"\x32secret");
+        assert!(log.poll().unwrap().text.contains("hello"));
+        assert!(!log.poll().unwrap().text.contains("secret"));
+    }
+}

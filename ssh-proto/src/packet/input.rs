@@ -1,0 +1,90 @@
+//! The buffer that a reader fills and lends to the connection, which decrypts it in place.
+
+use std::fmt;
+
+/// A reader's buffer: bytes are read into it by whoever owns the socket, and processed where they lie.
+///
+/// ```
+/// use ssh_proto::Input;
+///
+/// let mut input = Input::with_capacity(64 * 1024);
+/// input.unfilled()[..5].copy_from_slice(b"SSH-2"); // what `read(2)` would do
+/// input.advance(5);
+/// assert_eq!(input.filled(), b"SSH-2");
+/// ```
+#[derive(Default)]
+pub struct Input {
+    /// All of it is initialised, so a reader can be given any part.
+    buf: Vec<u8>,
+    filled: usize,
+}
+
+impl Input {
+    /// How much a reader asks for where it has no reason to ask for something else.
+    pub const DEFAULT_CAPACITY: usize = 128 * 1024;
+
+    /// A buffer without memory: a connection that is handed it gives one of its own when it has one.
+    pub const fn new() -> Self {
+        Self {
+            buf: Vec::new(),
+            filled: 0,
+        }
+    }
+
+    /// A buffer with room for `capacity` bytes.
+    pub fn with_capacity(capacity: usize) -> Self {
+        Self {
+            buf: vec![0; capacity],
+            filled: 0,
+        }
+    }
+
+    /// The part to read into. Empty when the buffer is full or has no memory.
+    pub fn unfilled(&mut self) -> &mut [u8] {
+        self.buf.get_mut(self.filled..).unwrap_or_default()
+    }
+
+    /// Says that the first `len` bytes of [`unfilled`](Self::unfilled) are there now. What exceeds it is not counted.
+    pub fn advance(&mut self, len: usize) {
+        self.filled = self.filled.saturating_add(len).min(self.buf.len());
+    }
+
+    /// The bytes that are there.
+    pub fn filled(&self) -> &[u8] {
+        self.buf.get(..self.filled).unwrap_or_default()
+    }
+
+    /// All memory of the buffer.
+    pub const fn capacity(&self) -> usize {
+        self.buf.len()
+    }
+
+    /// Forgets the bytes and keeps the memory.
+    pub const fn clear(&mut self) {
+        self.filled = 0;
+    }
+
+    pub(crate) fn filled_mut(&mut self) -> &mut [u8] {
+        self.buf.get_mut(..self.filled).unwrap_or_default()
+    }
+
+    /// Appends what fits; says how much that was.
+    pub(crate) fn extend(&mut self, bytes: &[u8]) -> usize {
+        let unfilled = self.unfilled();
+        let len = bytes.len().min(unfilled.len());
+        if let (Some(to), Some(from)) = (unfilled.get_mut(..len), bytes.get(..len)) {
+            to.copy_from_slice(from);
+        }
+        self.advance(len);
+        len
+    }
+}
+
+impl fmt::Debug for Input {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Input")
+            .field("filled", &self.filled)
+            .field("capacity", &self.buf.len())
+            .finish()
+    }
+}
