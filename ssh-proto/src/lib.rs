@@ -25,6 +25,7 @@ pub mod names;
 pub mod secret;
 pub mod wire;
 
+pub use crypto::drbg::Seed;
 pub use error::{Error, Misuse};
 pub use secret::Secret;
 
