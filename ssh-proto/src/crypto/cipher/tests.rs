@@ -38,6 +38,14 @@ fn ctr(key: &[u8], iv: &[u8]) -> Ctr {
     }
 }
 
+fn ctr_open(key: &[u8], iv: &[u8]) -> Ctr {
+    let cipher = CTR[key.len() / 8 - 2];
+    match OpenKey::new(cipher, key, iv).unwrap() {
+        OpenKey::Ctr(ctr) => ctr,
+        other => panic!("{other:?}"),
+    }
+}
+
 // McGrew and Viega, "The Galois/Counter Mode of Operation", test cases 4 and 16.
 #[test]
 fn gcm_gives_nist_s_answers() {
@@ -214,7 +222,7 @@ fn ctr_gives_nist_s_answers() {
         let mut data = plain.clone();
         ctr(&hex(key), &iv).apply(&mut data).unwrap();
         assert_eq!(data, hex(sealed));
-        ctr(&hex(key), &iv).apply(&mut data).unwrap();
+        ctr_open(&hex(key), &iv).apply(&mut data).unwrap();
         assert_eq!(data, plain);
     }
 }
@@ -369,7 +377,7 @@ proptest! {
             let plain: Vec<u8> = (0..total * 16).map(|i| i as u8).collect();
             let mut whole = plain.clone();
             ctr(&key[..len], &iv).apply(&mut whole).unwrap();
-            let (mut seal, mut open) = (ctr(&key[..len], &iv), ctr(&key[..len], &iv));
+            let (mut seal, mut open) = (ctr(&key[..len], &iv), ctr_open(&key[..len], &iv));
             let mut data = plain.clone();
             let mut rest = &mut data[..];
             for &count in &blocks {
