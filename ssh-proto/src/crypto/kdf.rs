@@ -5,6 +5,8 @@
 mod chachapoly;
 mod file_cipher;
 
+use zeroize::Zeroizing;
+
 use super::sign::Refused;
 use crate::Secret;
 
@@ -20,7 +22,7 @@ pub(crate) fn bcrypt_pbkdf(
     rounds: u32,
     len: usize,
 ) -> Result<Secret, Refused> {
-    let mut key = Secret::new(vec![0; len]);
-    bcrypt_pbkdf::bcrypt_pbkdf(passphrase, salt, rounds, key.expose_mut()).map_err(|_| Refused)?;
-    Ok(key)
+    let mut key = Zeroizing::new(vec![0; len]);
+    bcrypt_pbkdf::bcrypt_pbkdf(passphrase, salt, rounds, &mut key).map_err(|_| Refused)?;
+    Ok(Secret::new(std::mem::take(&mut *key)))
 }

@@ -159,11 +159,11 @@ impl<'a> Envelope<'a> {
             .ok_or(KeyError::PassphraseNeeded)?;
         let material = kdf::bcrypt_pbkdf(passphrase, salt, rounds, cipher.material_len())
             .map_err(|_| KeyError::malformed("kdfoptions", Malformed::Value))?;
-        let mut section = Secret::from(self.section);
+        let mut section = Zeroizing::new(self.section.to_vec());
         cipher
-            .open(material.expose(), section.expose_mut(), self.tag)
+            .open(material.expose(), &mut section, self.tag)
             .map_err(|_| KeyError::WrongPassphrase)?;
-        Ok(section)
+        Ok(Secret::new(std::mem::take(&mut *section)))
     }
 }
 
