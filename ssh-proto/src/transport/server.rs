@@ -53,7 +53,7 @@ impl ServerKex {
         let Self::Signing { finished, share, .. } = self else { return Ok(Step::Continue(self)) };
         // A faulty signature can give a key away (RSA), and none at all would only confuse the client.
         if finished.host_key.verify(exchange.negotiated.host_key, &finished.hash, signature).is_err() {
-            return Err(Error::Bug("the host key signature that was supplied does not verify"));
+            return Err(Error::SigningFailed);
         }
         send_reply(&finished, &share, signature, cx);
         Ok(Step::Done(finished))
@@ -106,7 +106,7 @@ impl KexHalf<ServerRole> for ServerKex {
         match key {
             HostKey::Private(key) => {
                 let signature =
-                    key.sign(algorithm, &hash).map_err(|_| Error::Bug("the host key cannot sign"))?;
+                    key.sign(algorithm, &hash).map_err(|_| Error::SigningFailed)?;
                 send_reply(&finished, &share, &signature, cx);
                 Ok(Step::Done(finished))
             }
