@@ -123,6 +123,8 @@ pub enum PeerError {
     },
     /// A limit of [`Limits`](crate::limits::Limits) was passed.
     Limit(&'static str),
+    /// A service was asked for that there is not (RFC 4253 section 10).
+    Service,
     /// Too many failed attempts to authenticate.
     TooManyAuthFailures,
     /// Service or method order of RFC 4252 was broken.
@@ -162,6 +164,7 @@ impl fmt::Display for PeerError {
                 )
             }
             Self::Limit(what) => write!(f, "limit passed: {what}"),
+            Self::Service => f.write_str("asked for a service that is not available"),
             Self::TooManyAuthFailures => f.write_str("too many authentication failures"),
             Self::Authentication(why) => write!(f, "authentication: {why}"),
         }
@@ -247,6 +250,7 @@ impl Error {
                 | PeerError::HostKeySignature
                 | PeerError::SequenceOverflow => DisconnectReason::KEY_EXCHANGE_FAILED,
                 PeerError::HostKeyChanged => DisconnectReason::HOST_KEY_NOT_VERIFIABLE,
+                PeerError::Service => DisconnectReason::SERVICE_NOT_AVAILABLE,
                 PeerError::TooManyAuthFailures => DisconnectReason::NO_MORE_AUTH_METHODS_AVAILABLE,
                 _ => DisconnectReason::PROTOCOL_ERROR,
             },

@@ -32,6 +32,10 @@ mod packet;
 pub mod secret;
 pub mod wire;
 
+pub use auth::{
+    Credential, KeyOffer, LoginAttempt, PasswordChange, Prompt, PromptRound, Prompts, Proof,
+    SignaturePurpose, SignatureRequest,
+};
 pub use crypto::drbg::Seed;
 pub use error::{Error, Misuse};
 pub use secret::Secret;
