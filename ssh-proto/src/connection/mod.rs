@@ -2,30 +2,37 @@
 
 pub(crate) mod cx;
 pub(crate) mod event;
+mod machines;
 pub(crate) mod role;
 mod spine;
+#[cfg(test)]
+mod tests;
 mod timers;
 
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::auth::{Credential, KeyOffer, LoginAttempt, PasswordChange, PromptRound, Prompts, SessionInfo, SignatureRequest};
+use crate::auth::{
+    Credential, KeyOffer, LoginAttempt, PasswordChange, PromptRound, Prompts, SessionInfo,
+    SignatureRequest,
+};
 use crate::channel::{
-    Answer, Channel, ChannelId, Channels, GlobalRequestToken, OpenChannel, OpenFailureReason, OpenRequest, RequestId,
+    Answer, Channel, ChannelId, Channels, GlobalRequestToken, OpenChannel, OpenFailureReason,
+    OpenRequest, RequestId,
 };
 use crate::config::AuthMethod;
 use crate::crypto::drbg::{Drbg, Seed};
 use crate::error::{DisconnectReason, Error, Misuse};
+use crate::kex::Negotiated;
 use crate::key::PublicKey;
 use crate::log::{Log, LogRecord};
-use crate::kex::Negotiated;
 use crate::msg::transport::Ignore;
 use crate::packet::Input;
 use crate::packet::ident::IdentReader;
 use crate::packet::output::Output;
 use crate::packet::sealer::{Sealer, Traffic};
 use crate::secret::Secret;
-use crate::transport::Transport;
+use crate::transport::{Exchange, Step, Transport};
 
 use cx::{Cx, Events};
 use event::HostKeyOffer;
@@ -139,7 +146,7 @@ impl<R: Role> Connection<R> {
         let mut connection = Self {
             now,
             ident: IdentReader::default(),
-            transport: Transport::new(&config, now),
+            transport: Transport::new(&*config, now),
             auth: R::Auth::new(&config),
             channels: Channels::new(R::SIDE, transport),
             out: Output::new(Drbg::new(seed), Sealer::plain(), limits.deferred_len),
@@ -180,7 +187,10 @@ impl<R: Role> Connection<R> {
         }
         let held = self.pending.len();
         // Room for the packet that has begun, but never more than twice what has come of it.
-        let least = self.needed.min(held.saturating_mul(2)).max(held.saturating_add(2_048));
+        let least = self
+            .needed
+            .min(held.saturating_mul(2))
+            .max(held.saturating_add(2_048));
         let mut input = spare;
         if input.capacity() < least {
             input = match self.channels.spare() {
@@ -197,7 +207,11 @@ impl<R: Role> Connection<R> {
     }
 
     fn block_len(&self) -> usize {
-        if self.auth.is_authenticated() { Input::DEFAULT_CAPACITY } else { 16 * 1024 }
+        if self.auth.is_authenticated() {
+            Input::DEFAULT_CAPACITY
+        } else {
+            16 * 1024
+        }
     }
 
     /// Processes what was read into `input`, in place. `Some` gives the buffer back, empty; `None` means that channel
@@ -283,7 +297,9 @@ impl<R: Role> Connection<R> {
             self.channels.poll_timeout(),
             self.idle_deadline(),
             self.keepalive_deadline(),
-            self.transport.rekey_deadline().filter(|_| self.auth.is_authenticated() && self.closed.is_none()),
+            self.transport
+                .rekey_deadline()
+                .filter(|_| self.auth.is_authenticated() && self.closed.is_none()),
         ]
         .into_iter()
         .flatten()
@@ -349,7 +365,8 @@ impl<R: Role> Connection<R> {
     /// A channel, for as long as it exists: until it was closed by both sides and released.
     pub fn channel(&mut self, id: ChannelId) -> Option<Channel<'_, R>> {
         let limits = R::transport(&self.config).limits;
-        self.channels.channel(id, &mut self.out, &mut self.log, limits, self.now)
+        self.channels
+            .channel(id, &mut self.out, &mut self.log, limits, self.now)
     }
 
     /// Asks the peer for a channel. Whether it is granted is an event of the channel; data may be written and requests
@@ -378,7 +395,9 @@ impl<R: Role> Connection<R> {
         description: &str,
     ) -> Result<(), Misuse> {
         self.require_open()?;
-        let result = self.channels.refuse_open(request, reason, description, &mut cx!(self));
+        let result = self
+            .channels
+            .refuse_open(request, reason, description, &mut cx!(self));
         self.after();
         result
     }
@@ -393,13 +412,19 @@ impl<R: Role> Connection<R> {
     ) -> Result<RequestId, Misuse> {
         self.clock(now);
         self.require_open()?;
-        let id = self.channels.global_request(name, data, want_reply, &mut cx!(self));
+        let id = self
+            .channels
+            .global_request(name, data, want_reply, &mut cx!(self));
         self.after();
         id
     }
 
     /// Answers a request of the peer about the connection.
-    pub fn answer_global(&mut self, token: GlobalRequestToken, answer: Answer<'_>) -> Result<(), Misuse> {
+    pub fn answer_global(
+        &mut self,
+        token: GlobalRequestToken,
+        answer: Answer<'_>,
+    ) -> Result<(), Misuse> {
         self.require_open()?;
         let result = self.channels.answer_global(token, answer, &mut cx!(self));
         self.after();
@@ -441,16 +466,33 @@ impl<R: Role> Connection<R> {
         }
     }
 
+    /// Runs an answer to the half of the key exchange, then whatever waited for it.
+    fn answer_exchange(
+        &mut self,
+        answer: impl FnOnce(R::Kex, &Exchange, &mut Cx<'_, R::Event>) -> Result<Step<R::Kex>, Error>,
+    ) {
+        let result = self.transport.answer(&self.config, &mut cx!(self), answer);
+        self.check(result);
+        self.resume();
+    }
+
     /// Runs an answer to the authentication layer, then whatever waited for it.
     fn with_auth<T>(
         &mut self,
-        command: impl FnOnce(&mut R::Auth, Option<&SessionInfo<'_>>, &mut Cx<'_, R::Event>) -> Result<T, Misuse>,
+        command: impl FnOnce(
+            &mut R::Auth,
+            Option<&SessionInfo<'_>>,
+            &mut Cx<'_, R::Event>,
+        ) -> Result<T, Misuse>,
     ) -> Result<T, Misuse> {
         if self.closed.is_some() {
             return Err(Misuse::Closed);
         }
         let peer_algorithms = self.transport.peer_algorithms();
-        let session = self.transport.session_id().map(|id| SessionInfo { id, peer_algorithms });
+        let session = self.transport.session_id().map(|id| SessionInfo {
+            id,
+            peer_algorithms,
+        });
         let result = command(&mut self.auth, session.as_ref(), &mut cx!(self));
         self.resume();
         result
@@ -461,9 +503,7 @@ impl Client {
     /// Trusts the host key: the key exchange goes on.
     pub fn accept_host_key(&mut self, offer: HostKeyOffer) -> Result<(), Misuse> {
         self.judge(&offer)?;
-        let result = self.transport.answer(&self.config, &mut cx!(self), |half, _, _| Ok(half.accept()));
-        self.check(result);
-        self.resume();
+        self.answer_exchange(|half, _, _| Ok(half.accept()));
         Ok(())
     }
 
@@ -479,12 +519,21 @@ impl Client {
             return Err(Misuse::Closed);
         }
         let question = self.transport.half().and_then(|half| half.question());
-        if question == Some(offer.serial()) { Ok(()) } else { Err(Misuse::StaleToken) }
+        if question == Some(offer.serial()) {
+            Ok(())
+        } else {
+            Err(Misuse::StaleToken)
+        }
     }
 
     /// Attempts to authenticate `user`. It may be called right after [`new`](Connection::new): the attempt waits for
     /// the key exchange and the verdict on the host key. One attempt at a time; its outcome is an event.
-    pub fn authenticate(&mut self, user: &str, credential: Credential, now: Instant) -> Result<(), Misuse> {
+    pub fn authenticate(
+        &mut self,
+        user: &str,
+        credential: Credential,
+        now: Instant,
+    ) -> Result<(), Misuse> {
         self.clock(now);
         self.with_auth(|auth, session, cx| auth.authenticate(user, credential, session, cx))
     }
@@ -495,14 +544,23 @@ impl Client {
     }
 
     /// Changes a password that has expired.
-    pub fn change_password(&mut self, request: PasswordChange, old: Secret, new: Secret) -> Result<(), Misuse> {
+    pub fn change_password(
+        &mut self,
+        request: PasswordChange,
+        old: Secret,
+        new: Secret,
+    ) -> Result<(), Misuse> {
         self.with_auth(|auth, _, cx| auth.change_password(request, old, new, cx))
     }
 
     /// Supplies the signature of a key that is not here: the blob of RFC 4253 section 6.6 (algorithm name, then
     /// signature). `None`: it cannot be made, which ends the attempt.
-    pub fn supply_signature(&mut self, request: SignatureRequest, signature: Option<&[u8]>) -> Result<(), Misuse> {
-        self.with_auth(|auth, session, cx| auth.supply_signature(request, signature, session, cx))
+    pub fn supply_signature(
+        &mut self,
+        request: SignatureRequest,
+        signature: Option<&[u8]>,
+    ) -> Result<(), Misuse> {
+        self.with_auth(|auth, _, cx| auth.supply_signature(request, signature.ok_or(()), cx))
     }
 }
 
@@ -538,7 +596,11 @@ impl Server {
     }
 
     /// The password has expired: the user must choose another (RFC 4252 section 8).
-    pub fn require_password_change(&mut self, attempt: LoginAttempt, prompt: &str) -> Result<(), Misuse> {
+    pub fn require_password_change(
+        &mut self,
+        attempt: LoginAttempt,
+        prompt: &str,
+    ) -> Result<(), Misuse> {
         self.with_auth(|auth, _, cx| auth.require_password_change(attempt, prompt, cx))
     }
 
@@ -549,7 +611,11 @@ impl Server {
 
     /// Supplies the signature of a host key that is not here: the blob of RFC 4253 section 6.6 (algorithm name, then
     /// signature). `None`: it cannot be made, which ends the connection.
-    pub fn supply_signature(&mut self, request: SignatureRequest, signature: Option<&[u8]>) -> Result<(), Misuse> {
+    pub fn supply_signature(
+        &mut self,
+        request: SignatureRequest,
+        signature: Option<&[u8]>,
+    ) -> Result<(), Misuse> {
         if self.closed.is_some() {
             return Err(Misuse::Closed);
         }
@@ -559,14 +625,10 @@ impl Server {
         }
         match signature {
             Some(signature) => {
-                let result = self.transport.answer(&self.config, &mut cx!(self), |half, exchange, cx| {
-                    half.supply(signature, exchange, cx)
-                });
-                self.check(result);
+                self.answer_exchange(|half, exchange, cx| half.supply(signature, exchange, cx))
             }
             None => self.fail(Error::SigningFailed),
         }
-        self.resume();
         Ok(())
     }
 }

@@ -4,7 +4,10 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::auth::{ClientAuth, ServerAuth, SessionInfo};
+use crate::auth::SessionInfo;
+use crate::auth::client::ClientAuth;
+use crate::auth::server::ServerAuth;
+use crate::channel::Notice;
 use crate::config::{ClientConfig, ServerConfig, TransportConfig};
 use crate::connection::cx::Cx;
 use crate::connection::event::{ClientEvent, Common, ServerEvent};
@@ -23,10 +26,13 @@ pub(crate) enum Side {
 
 /// The role of a connection, which decides about its events, its configuration and its commands. Sealed: there are
 /// [`ClientRole`] and [`ServerRole`].
-#[expect(private_bounds, reason = "sealed; the machines of a role are not part of the interface")]
+#[expect(
+    private_bounds,
+    reason = "sealed; the machines of a role are not part of the interface"
+)]
 pub trait Role: RoleParts {
     /// What happens on such a connection.
-    type Event: fmt::Debug + Send + From<Common>;
+    type Event: fmt::Debug + Send + From<Common> + From<Notice>;
     /// What is decided before it starts.
     type Config: fmt::Debug + Send + Sync;
 }
@@ -64,7 +70,12 @@ pub(crate) trait AuthMachine<R: Role>: fmt::Debug {
     /// The first key exchange is done.
     fn start(&mut self, cx: &mut Cx<'_, R::Event>);
     /// Messages 5, 6 and 50 to 79.
-    fn handle(&mut self, payload: &[u8], session: &SessionInfo<'_>, cx: &mut Cx<'_, R::Event>) -> Result<(), Error>;
+    fn handle(
+        &mut self,
+        payload: &[u8],
+        session: &SessionInfo<'_>,
+        cx: &mut Cx<'_, R::Event>,
+    ) -> Result<(), Error>;
     /// A question to the caller is open, or a refusal waits: no packet is read.
     fn is_held(&self) -> bool;
     /// The next step is the peer's.
@@ -72,7 +83,7 @@ pub(crate) trait AuthMachine<R: Role>: fmt::Debug {
     fn is_authenticated(&self) -> bool;
     fn user(&self) -> Option<&str>;
     fn poll_timeout(&self) -> Option<Instant>;
-    fn handle_timeout(&mut self, cx: &mut Cx<'_, R::Event>);
+    fn handle_timeout(&mut self, cx: &mut Cx<'_, R::Event>) -> Result<(), Error>;
 }
 
 /// The client of a connection.
@@ -108,6 +119,11 @@ impl RoleParts for ClientRole {
     }
 }
 
+impl Role for ServerRole {
+    type Event = ServerEvent;
+    type Config = ServerConfig;
+}
+
 impl RoleParts for ServerRole {
     const SIDE: Side = Side::Server;
     type Kex = ServerKex;
@@ -119,9 +135,18 @@ impl RoleParts for ServerRole {
 
     fn host_key_algorithms(config: &ServerConfig) -> Vec<SignatureAlgorithm> {
         let can_make = |algorithm: &SignatureAlgorithm| {
-            config.host_keys.iter().any(|key| key.public().algorithms().contains(algorithm))
+            config
+                .host_keys
+                .iter()
+                .any(|key| key.public().algorithms().contains(algorithm))
         };
-        config.transport.algorithms.host_keys.iter().filter(can_make).collect()
+        config
+            .transport
+            .algorithms
+            .host_keys
+            .iter()
+            .filter(can_make)
+            .collect()
     }
 
     fn guesses(_: &ServerConfig) -> bool {

@@ -11,6 +11,3 @@ pub(crate) mod output;
 pub(crate) mod sealer;
 
 pub use input::Input;
-
-#[cfg(test)]
-mod tests;
