@@ -11,3 +11,6 @@ pub(crate) mod output;
 pub(crate) mod sealer;
 
 pub use input::Input;
+
+#[cfg(test)]
+mod tests;
