@@ -363,7 +363,10 @@ impl std::error::Error for Misuse {}
 
 /// Why [`Channel::write`](crate::Channel::write) took nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[expect(clippy::exhaustive_enums, reason = "callers match on it; there is no third case")]
+#[expect(
+    clippy::exhaustive_enums,
+    reason = "callers match on it; there is no third case"
+)]
 pub enum WriteError {
     /// No window, no room or a key exchange under way: `Writable` follows.
     Blocked,

@@ -1,0 +1,1 @@
+//! Scenarios, interoperability with other implementations, benchmarks beside them.
