@@ -7,12 +7,11 @@
 
 use std::ffi::OsStr;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
 use crate::Options;
 use crate::json::Json;
-use crate::openssh::OpenSsh;
 use crate::pipeline::{Direction, Ends, Place, Program, Stdout};
 use crate::process::output;
 use crate::report::{Row, Run, Series, table};
@@ -40,13 +39,11 @@ pub(crate) fn run(options: &Options) -> Result<bool, String> {
         std::env::current_exe().map_err(|error| format!("where is this program? {error}"))?;
     let client = ours(options.our_ssh.as_deref(), &bench, "ssh")?;
     let server = ours(options.our_sshd.as_deref(), &bench, "sshd")?;
-    let folder = Folder::create()?;
-    let place = Place {
-        cpu: choose_cpu(options.cpu)?,
-        stdout: options.stdout,
-        openssh: OpenSsh::prepare(options.openssh, &folder.0)?,
-        bench,
-    };
+    // Fetches the peers unless the cache has them.
+    output(Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("test")).arg("--fetch-only"))?;
+    let folder = tempfile::tempdir().map_err(|error| format!("no temporary folder: {error}"))?;
+    let cpu = choose_cpu(options.cpu)?;
+    let place = Place::new(cpu, options.stdout, options.openssh, &bench, folder.path())?;
     let mut rows = Vec::new();
     for direction in [Direction::Download, Direction::Upload] {
         for cipher in CIPHERS {
@@ -74,10 +71,7 @@ pub(crate) fn run(options: &Options) -> Result<bool, String> {
     };
     println!(
         "{} bytes a run, medians of {} runs, OpenSSH {}, everything on CPU {}, downloads to {stdout}\n",
-        options.size,
-        options.runs,
-        options.openssh.name(),
-        place.cpu
+        options.size, options.runs, options.openssh, place.cpu
     );
     print!("{}", table(&rows));
     let missed = rows.iter().filter(|row| !row.missed().is_empty()).count();
@@ -91,7 +85,7 @@ pub(crate) fn run(options: &Options) -> Result<bool, String> {
             ("benchmark", Json::text("bulk")),
             ("size", Json::Number(options.size as f64)),
             ("runs", Json::Number(options.runs as f64)),
-            ("openssh", Json::text(options.openssh.name())),
+            ("openssh", Json::text(options.openssh.to_string())),
             ("downloads_to", Json::text(stdout)),
             ("passed", Json::Bool(missed == 0)),
             ("rows", Json::List(rows.iter().map(Row::json).collect())),
@@ -231,22 +225,5 @@ fn choose_cpu(asked: Option<usize>) -> Result<usize, String> {
             .last()
             .copied()
             .ok_or_else(|| "no CPU to pin to".into()),
-    }
-}
-
-/// A folder for keys, gone when dropped.
-struct Folder(PathBuf);
-
-impl Folder {
-    fn create() -> Result<Self, String> {
-        let path = output(Command::new("mktemp").args(["-d", "-t", "ssh-bench.XXXXXXXX"]))?;
-        Ok(Self(path.into()))
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        // Nothing depends on it, and there is nobody to tell.
-        let _ = fs::remove_dir_all(&self.0);
     }
 }

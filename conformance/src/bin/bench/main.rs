@@ -8,7 +8,6 @@ mod bulk;
 mod cpu;
 mod floor;
 mod json;
-mod openssh;
 mod pipeline;
 mod process;
 mod report;
@@ -17,6 +16,8 @@ use std::ffi::OsString;
 use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
+
+use conformance::peers::Version;
 
 const USAGE: &str = "\
 usage: bench bulk [OPTION]...
@@ -40,7 +41,7 @@ struct Options {
     runs: usize,
     size: u64,
     json: Option<PathBuf>,
-    openssh: openssh::Version,
+    openssh: Version,
     only: String,
     stdout: pipeline::Stdout,
     cpu: Option<usize>,
@@ -54,7 +55,7 @@ impl Options {
             runs: 5,
             size: 1 << 30,
             json: None,
-            openssh: openssh::Version::V9_2,
+            openssh: Version::V9_2,
             only: String::new(),
             stdout: pipeline::Stdout::Null,
             cpu: None,
@@ -98,8 +99,8 @@ impl Options {
                 "--json" => options.json = Some(value.into()),
                 "--openssh" => {
                     options.openssh = match text.as_str() {
-                        "9.2" => openssh::Version::V9_2,
-                        "10.0" => openssh::Version::V10_0,
+                        "9.2" => Version::V9_2,
+                        "10.0" => Version::V10_0,
                         _ => return Err(wrong("9.2 or 10.0")),
                     };
                 }

@@ -9,14 +9,17 @@
 //! on one CPU, so that what a process costs does not depend on how its neighbours were scheduled. A 64 KiB pipe joins a
 //! program with its command or feeder; `source` and `sink` are never counted.
 
-use std::path::PathBuf;
+use std::fs;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use conformance::peers::{KeyKind, KeyPair, Ssh, Sshd, SshdOptions, Version};
+
 use crate::cpu::{self, Group};
 use crate::floor;
-use crate::openssh::OpenSsh;
-use crate::process::{Process, pinned};
+use crate::process::{Process, output, pinned};
 
 /// For a server to listen, a client to log in, a program to end.
 const STEP_LIMIT: Duration = Duration::from_secs(20);
@@ -59,19 +62,61 @@ pub(crate) struct Ends {
 pub(crate) struct Place {
     pub(crate) cpu: usize,
     pub(crate) stdout: Stdout,
-    pub(crate) openssh: OpenSsh,
+    pub(crate) version: Version,
     /// This program.
-    pub(crate) bench: PathBuf,
+    bench: PathBuf,
+    /// What the clients log in with.
+    user_key: KeyPair,
+    /// Our server's key. OpenSSH's makes its own.
+    host_key: KeyPair,
+    authorized_keys: PathBuf,
 }
 
 /// A server that listens.
 struct Listening {
-    process: Process,
-    family: String,
-    port: String,
+    /// Kept because dropping it ends the server.
+    _owner: Owner,
+    group: Group,
+    address: SocketAddr,
+    host_key: KeyPair,
+}
+
+enum Owner {
+    OpenSsh(#[expect(dead_code, reason = "held for its drop")] Box<Sshd>),
+    Ours(#[expect(dead_code, reason = "held for its drop")] Process),
 }
 
 impl Place {
+    /// Keys for all transfers, in `folder`.
+    ///
+    /// # Errors
+    ///
+    /// A line for the user when they cannot be written.
+    pub(crate) fn new(
+        cpu: usize,
+        stdout: Stdout,
+        version: Version,
+        bench: &Path,
+        folder: &Path,
+    ) -> Result<Self, String> {
+        let key = |name| KeyPair::generate(version, KeyKind::Ed25519, &folder.join(name), "");
+        let place = Self {
+            cpu,
+            stdout,
+            version,
+            bench: bench.to_owned(),
+            user_key: key("user_key"),
+            host_key: key("host_key"),
+            authorized_keys: folder.join("authorized_keys"),
+        };
+        fs::write(
+            &place.authorized_keys,
+            format!("{}\n", place.user_key.public),
+        )
+        .map_err(|error| format!("{}: {error}", place.authorized_keys.display()))?;
+        Ok(place)
+    }
+
     /// One transfer through SSH.
     ///
     /// # Errors
@@ -86,14 +131,14 @@ impl Place {
         size: u64,
     ) -> Result<Ends, String> {
         let server = self.start_server(server)?;
-        let mut command = self.client_command(client, &server.port, cipher);
         let part = match direction {
             Direction::Download => "__source",
             Direction::Upload => "__sink",
         };
-        command
-            .arg(format!("exec '{}' {part} {size}", self.bench.display()))
-            .stderr(Stdio::piped());
+        let remote = format!("exec '{}' {part} {size}", self.bench.display());
+        // OpenSSH's client needs the files of `_files` as long as it runs.
+        let (mut command, _files) = self.client_command(client, &server, cipher, &remote)?;
+        command.stderr(Stdio::piped());
         let start = Instant::now();
         // `far` is the end of the pipe to which the client's is joined; dropping `open` ends the session.
         let (mut client, mut far, open);
@@ -131,11 +176,7 @@ impl Place {
             (Direction::Upload, _) => client.wait_for(floor::MOVED, limit)?,
         };
         let elapsed = start.elapsed();
-        let server_group = Group {
-            root: server.process.id(),
-            family: Some(server.family),
-        };
-        let times = cpu::at_rest(&[Group::one(client.id()), server_group], STEP_LIMIT)?;
+        let times = cpu::at_rest(&[Group::one(client.id()), server.group], STEP_LIMIT)?;
         drop(open);
         client.finish(STEP_LIMIT)?;
         far.map_or(Ok(()), |far| far.finish(STEP_LIMIT))?;
@@ -212,7 +253,7 @@ impl Place {
 
     /// One of this program's hidden parts.
     fn part(&self, name: &str) -> Command {
-        let mut command = pinned(self.cpu, &self.bench);
+        let mut command = pinned(self.cpu, &Command::new(&self.bench));
         command.arg(name);
         command
     }
@@ -237,67 +278,88 @@ impl Place {
         Process::start("sink", command, false)
     }
 
-    fn client_command(&self, program: &Program, port: &str, cipher: &str) -> Command {
-        let mut command = match program {
-            Program::OpenSsh => self.openssh.client_command(self.cpu),
-            Program::Ours(path) => {
-                let mut command = pinned(self.cpu, path);
-                command.arg("-o").arg(format!(
-                    "HostKeyFingerprint={}",
-                    self.openssh.host_fingerprint
-                ));
-                command
-            }
+    fn client_command(
+        &self,
+        program: &Program,
+        server: &Listening,
+        cipher: &str,
+        remote: &str,
+    ) -> Result<(Command, Option<Ssh>), String> {
+        let Program::Ours(path) = program else {
+            let client = Ssh::new(self.version, server.address)
+                .user(Sshd::USER)
+                .identity(&self.user_key);
+            let client = client.option("Ciphers", cipher);
+            return Ok((pinned(self.cpu, &client.command(remote)), Some(client)));
         };
-        command.arg("-i").arg(self.openssh.file("user_key")).args([
-            "-T",
-            "-p",
-            port,
-            "-l",
-            &self.openssh.user,
+        let mut keygen = self.version.command("usr/bin/ssh-keygen");
+        let printed = output(keygen.arg("-lf").arg(&server.host_key.path))?;
+        let fingerprint = printed.split_ascii_whitespace().nth(1).unwrap_or_default();
+        let mut command = pinned(self.cpu, &Command::new(path));
+        command
+            .args(["-T", "-l", Sshd::USER, "-i"])
+            .arg(&self.user_key.path);
+        command.args(["-p", &server.address.port().to_string()]);
+        command.args([
+            "-o",
+            &format!("HostKeyFingerprint={fingerprint}"),
+            "-o",
+            &format!("Ciphers={cipher}"),
         ]);
-        command
-            .arg("-o")
-            .arg(format!("Ciphers={cipher}"))
-            .arg("127.0.0.1");
-        command
+        command.arg(server.address.ip().to_string()).arg(remote);
+        Ok((command, None))
     }
 
     /// A fresh server for each transfer: its time then starts from nothing.
     fn start_server(&self, program: &Program) -> Result<Listening, String> {
-        let (mut command, word, family) = match program {
-            Program::OpenSsh => (
-                self.openssh.server_command(self.cpu)?,
-                " port ",
-                "sshd".to_owned(),
-            ),
-            Program::Ours(path) => {
-                let mut command = pinned(self.cpu, path);
-                command
-                    .args(["--port", "0", "--host-key"])
-                    .arg(self.openssh.file("host_key"));
-                command
-                    .arg("--authorized-keys")
-                    .arg(self.openssh.file("authorized_keys"));
-                let name = path.file_name().unwrap_or_default().to_string_lossy();
-                (
-                    command,
-                    "listening on 127.0.0.1:",
-                    name.chars().take(15).collect(),
-                )
-            }
+        let Program::Ours(path) = program else {
+            let keys = vec![self.user_key.public.clone()];
+            let sshd = Sshd::start(
+                self.version,
+                &SshdOptions {
+                    authorized_keys: keys,
+                    ..SshdOptions::default()
+                },
+            );
+            let pid = sshd.pid();
+            let mut pin = Command::new("taskset");
+            output(pin.args(["-a", "-p", "-c", &self.cpu.to_string(), &pid.to_string()]))?;
+            return Ok(Listening {
+                group: Group {
+                    root: pid,
+                    family: Some("sshd".to_owned()),
+                },
+                address: sshd.address(),
+                host_key: sshd.host_keys()[0].clone(),
+                _owner: Owner::OpenSsh(Box::new(sshd)),
+            });
         };
+        let mut command = pinned(self.cpu, &Command::new(path));
+        command
+            .args(["--port", "0", "--host-key"])
+            .arg(&self.host_key.path);
+        command.arg("--authorized-keys").arg(&self.authorized_keys);
         command
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
-        let mut process = Process::start("server", command, true)?;
-        let rest = process.wait_for(word, STEP_LIMIT)?;
-        let port = rest.trim_end_matches('.').to_owned();
+        let mut process = Process::start("our server", command, true)?;
+        let address = process.wait_for(floor::LISTENING, STEP_LIMIT)?;
+        let address = address
+            .trim()
+            .parse()
+            .map_err(|_| format!("our server listens on `{address}`"))?;
+        // The name that the kernel keeps has 15 bytes.
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let family = Some(name.chars().take(15).collect());
         Ok(Listening {
-            process,
-            family,
-            port,
+            group: Group {
+                root: process.id(),
+                family,
+            },
+            address,
+            host_key: self.host_key.clone(),
+            _owner: Owner::Ours(process),
         })
     }
 }

@@ -2,7 +2,6 @@
 
 use std::fmt::Write as _;
 use std::io::{BufRead, BufReader, Read};
-use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread;
@@ -11,11 +10,22 @@ use std::time::{Duration, Instant};
 /// Lines of a failed program's output that an error message quotes.
 const QUOTED_LINES: usize = 8;
 
-/// A command that runs on one CPU. `taskset` becomes the program, so the child's process id is the program's.
-pub(crate) fn pinned(cpu: usize, program: &Path) -> Command {
-    let mut command = Command::new("taskset");
-    command.arg("-c").arg(cpu.to_string()).arg(program);
-    command
+/// `command` on one CPU, with its arguments and environment; its streams are still to be set up. `taskset` becomes the
+/// program, so the child's process id is the program's.
+pub(crate) fn pinned(cpu: usize, command: &Command) -> Command {
+    let mut pinned = Command::new("taskset");
+    pinned
+        .arg("-c")
+        .arg(cpu.to_string())
+        .arg(command.get_program())
+        .args(command.get_args());
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => pinned.env(name, value),
+            None => pinned.env_remove(name),
+        };
+    }
+    pinned
 }
 
 /// A child process whose output is read as lines.
