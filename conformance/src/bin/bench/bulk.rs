@@ -2,15 +2,17 @@
 //!
 //! Three transfers make the rows of one direction and cipher: our client with OpenSSH's server, OpenSSH's client with our
 //! server, OpenSSH with itself. The third is what both of ours are compared with, since each of ours has the same peer in
-//! it. The floor's transfer has a sending and a receiving side, so it serves both rows as well. Each round makes all four
-//! in turn, each one first with 1 KiB, whose figures are subtracted.
+//! it. Each round makes all of them and the floor's transfers in turn, each one first with 1 KiB, whose figures are
+//! subtracted.
 
 use std::ffi::OsStr;
-use std::fs;
+use std::fs::{self, File};
+use std::io::{self, Write};
 use std::path::Path;
 use std::process::Command;
 
 use crate::Options;
+use crate::floor;
 use crate::json::Json;
 use crate::pipeline::{Direction, Ends, Place, Program, Stdout};
 use crate::process::output;
@@ -22,6 +24,9 @@ const CIPHERS: [&str; 3] = [
     "chacha20-poly1305@openssh.com",
 ];
 const SMALL: u64 = 1024;
+/// Where the two ends of a transfer are in arrays.
+const CLIENT: usize = 0;
+const SERVER: usize = 1;
 
 /// Makes the benchmark, prints the table, writes the JSON file. Whether all bars were reached.
 ///
@@ -35,34 +40,45 @@ pub(crate) fn run(options: &Options) -> Result<bool, String> {
                 .into(),
         );
     }
-    let bench =
-        std::env::current_exe().map_err(|error| format!("where is this program? {error}"))?;
-    let client = ours(options.our_ssh.as_deref(), &bench, "ssh")?;
-    let server = ours(options.our_sshd.as_deref(), &bench, "sshd")?;
-    // Fetches the peers unless the cache has them.
-    output(Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("test")).arg("--fetch-only"))?;
-    let folder = tempfile::tempdir().map_err(|error| format!("no temporary folder: {error}"))?;
-    let cpu = choose_cpu(options.cpu)?;
-    let place = Place::new(cpu, options.stdout, options.openssh, &bench, folder.path())?;
-    let mut rows = Vec::new();
-    for direction in [Direction::Download, Direction::Upload] {
-        for cipher in CIPHERS {
-            if name(direction, cipher).contains(&options.only) {
-                rows.extend(measure(
-                    &place,
-                    options,
-                    [&client, &server],
-                    direction,
-                    cipher,
-                )?);
-            }
-        }
-    }
-    if rows.is_empty() {
+    // What the options get wrong comes out before anything takes time.
+    let transfers: Vec<_> = [Direction::Download, Direction::Upload]
+        .into_iter()
+        .flat_map(|direction| CIPHERS.map(|cipher| (direction, cipher)))
+        .filter(|&(direction, cipher)| name(direction, cipher).contains(&options.only))
+        .collect();
+    if transfers.is_empty() {
         return Err(format!(
             "--only {}: no transfer has that in its name",
             options.only
         ));
+    }
+    let cpu = choose_cpu(options.cpu)?;
+    let failed = |path: &Path, error: io::Error| format!("{}: {error}", path.display());
+    let mut json_file = None;
+    if let Some(path) = &options.json {
+        json_file = Some((
+            path,
+            File::create(path).map_err(|error| failed(path, error))?,
+        ));
+    }
+    let bench =
+        std::env::current_exe().map_err(|error| format!("where is this program? {error}"))?;
+    let client = ours(options.our_ssh.as_deref(), &bench, "ssh")?;
+    let server = ours(options.our_sshd.as_deref(), &bench, "sshd")?;
+
+    // Fetches the peers unless the cache has them.
+    output(Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("test")).arg("--fetch-only"))?;
+    let folder = tempfile::tempdir().map_err(|error| format!("no temporary folder: {error}"))?;
+    let place = Place::new(cpu, options.stdout, options.openssh, &bench, folder.path())?;
+    let mut rows = Vec::new();
+    for (direction, cipher) in transfers {
+        rows.extend(measure(
+            &place,
+            options,
+            [&client, &server],
+            direction,
+            cipher,
+        )?);
     }
     rows.sort_by_key(|row: &Row| !row.name.starts_with("client"));
     let stdout = match options.stdout {
@@ -80,7 +96,7 @@ pub(crate) fn run(options: &Options) -> Result<bool, String> {
         rows.len() - missed,
         rows.len()
     );
-    if let Some(path) = &options.json {
+    if let Some((path, mut file)) = json_file {
         let json = Json::Object(vec![
             ("benchmark", Json::text("bulk")),
             ("size", Json::Number(options.size as f64)),
@@ -90,8 +106,7 @@ pub(crate) fn run(options: &Options) -> Result<bool, String> {
             ("passed", Json::Bool(missed == 0)),
             ("rows", Json::List(rows.iter().map(Row::json).collect())),
         ]);
-        fs::write(path, format!("{json}\n"))
-            .map_err(|error| format!("{}: {error}", path.display()))?;
+        writeln!(file, "{json}").map_err(|error| failed(path, error))?;
     }
     Ok(missed == 0)
 }
@@ -125,28 +140,32 @@ fn measure(
         floor: Series::default(),
     };
     let mut rows = [row(client_row), row(server_row)];
+    let (sender, receiver) = match direction {
+        Direction::Download => (SERVER, CLIENT),
+        Direction::Upload => (CLIENT, SERVER),
+    };
     let theirs = &Program::OpenSsh;
+    let both = |transfer: &dyn Fn(u64) -> Result<Ends, String>| -> Result<[Run; 2], String> {
+        let small = transfer(SMALL)?;
+        Ok(runs(small, transfer(options.size)?, options.size))
+    };
+    let ssh = |client, server| both(&|size| place.ssh(client, server, direction, cipher, size));
+    let floor = |batch| both(&|size| place.floor(direction, cipher, size, batch));
     for round in 1..=options.runs {
         eprintln!(
             "{}: run {round} of {}",
             name(direction, cipher),
             options.runs
         );
-        let [at_client, at_server] = &mut rows;
-        let both = |transfer: &dyn Fn(u64) -> Result<Ends, String>| -> Result<[Run; 2], String> {
-            let small = transfer(SMALL)?;
-            Ok(runs(small, transfer(options.size)?, options.size))
-        };
-        let ours = both(&|size| place.ssh(client, theirs, direction, cipher, size))?;
-        at_client.ours.0.push(ours[0]);
-        let ours = both(&|size| place.ssh(theirs, server, direction, cipher, size))?;
-        at_server.ours.0.push(ours[1]);
-        let openssh = both(&|size| place.ssh(theirs, theirs, direction, cipher, size))?;
-        at_client.theirs.0.push(openssh[0]);
-        at_server.theirs.0.push(openssh[1]);
-        let floor = both(&|size| place.floor(direction, cipher, size))?;
-        at_client.floor.0.push(floor[0]);
-        at_server.floor.0.push(floor[1]);
+        rows[CLIENT].ours.0.push(ssh(client, theirs)?[CLIENT]);
+        rows[SERVER].ours.0.push(ssh(theirs, server)?[SERVER]);
+        let openssh = ssh(theirs, theirs)?;
+        rows[CLIENT].theirs.0.push(openssh[CLIENT]);
+        rows[SERVER].theirs.0.push(openssh[SERVER]);
+        // How data arrives is not the receiver's choice: OpenSSH writes one packet at a time, so the floor of a receiver
+        // is measured behind a sender that does the same. A sender writes as it likes.
+        rows[sender].floor.0.push(floor(floor::BATCH)?[sender]);
+        rows[receiver].floor.0.push(floor(1)?[receiver]);
     }
     Ok(rows)
 }

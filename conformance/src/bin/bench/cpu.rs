@@ -220,40 +220,45 @@ mod tests {
         assert_eq!(stat, expected);
     }
 
-    /// A shell that burns time itself and in one child of the same name, with another child that burns some as well.
+    /// A bash that burns time itself and in two children: another bash, which counts, and an sh, which does not. It also
+    /// waits for an sh that has ended, whose time is then in its `cutime`.
     #[test]
     fn children_count_by_name_and_each_with_its_own_time_only() {
-        let burn = "i=0; while [ $i -lt 300000 ]; do i=$((i+1)); done";
+        let burn = "i=0; while [ $i -lt 200000 ]; do i=$((i+1)); done";
         let script = format!(
-            "(exec 1>&2; {burn}; echo; read x) & {burn}; tr x x </dev/null; echo done; cat >/dev/null"
+            "exec 3<&0; ({burn}; echo; read -r end <&3) & sh -c '{burn}; echo; read -r end <&3' & \
+             sh -c '{burn}'; {burn}; echo; read -r end <&3"
         );
         let mut shell = Command::new("bash")
             .args(["-c", &script])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
             .spawn()
             .unwrap();
-        let mut line = String::new();
-        BufReader::new(shell.stdout.take().unwrap())
-            .read_line(&mut line)
-            .unwrap();
-        BufReader::new(shell.stderr.take().unwrap())
-            .read_line(&mut line)
-            .unwrap();
+        let said = BufReader::new(shell.stdout.take().unwrap()).lines();
+        assert_eq!(said.take(3).filter(Result::is_ok).count(), 3);
+        let family = Some("bash".into());
         let groups = [
             Group::one(shell.id()),
             Group {
                 root: shell.id(),
-                family: Some("bash".into()),
+                family,
             },
         ];
-        // The subshell's `read` ends at once, as a background job reads from nothing; a zombie keeps its name and time.
-        let times = at_rest(&groups, Duration::from_secs(5)).unwrap();
+        let times = at_rest(&groups, Duration::from_secs(20)).unwrap();
         drop(shell.stdin.take());
         shell.wait().unwrap();
-        assert!(times[0] > Duration::from_millis(100), "{times:?}");
         let ratio = times[1].as_secs_f64() / times[0].as_secs_f64();
-        assert!((1.6..2.4).contains(&ratio), "{times:?}");
+        assert!(
+            times[0] > Duration::from_millis(50) && (1.5..2.5).contains(&ratio),
+            "{times:?}"
+        );
+    }
+
+    #[test]
+    fn a_process_that_has_ended_is_an_error() {
+        let mut child = Command::new("true").spawn().unwrap();
+        child.wait().unwrap();
+        assert!(at_rest(&[Group::one(child.id())], Duration::from_secs(5)).is_err());
     }
 }

@@ -30,8 +30,8 @@ const MAX_PADDING: usize = 20;
 const TAG_LEN: usize = 16;
 /// Distance between packets in the sealing buffer when they are full.
 const SLOT_LEN: usize = HEADER_LEN + DATA_LEN + MAX_PADDING + TAG_LEN;
-/// Packets per write: two make 65,352 bytes.
-const BATCH: usize = 2;
+/// Most packets per write: two make 65,352 bytes.
+pub(crate) const BATCH: usize = 2;
 const READ_LEN: usize = 256 * 1024;
 /// Most packets opened per read. With full packets, `READ_LEN` is reached first.
 const MAX_OPENED: usize = 16;
@@ -132,8 +132,11 @@ fn say(line: &str) {
     eprintln!("{line}");
 }
 
-/// Standard input sealed into a connection to `address`, until the end of the input.
-pub(crate) fn seal(cipher: &str, address: &str) -> io::Result<()> {
+/// Standard input sealed into a connection to `address`, up to `batch` packets per write, until the end of the input.
+pub(crate) fn seal(cipher: &str, address: &str, batch: usize) -> io::Result<()> {
+    if !(1..=BATCH).contains(&batch) {
+        return Err(io::Error::other("that many packets do not go into a write"));
+    }
     let keys = Keys::new(cipher)?;
     let mut input = raw(io::stdin().as_fd())?;
     let mut socket = TcpStream::connect(address)?;
@@ -151,7 +154,7 @@ pub(crate) fn seal(cipher: &str, address: &str) -> io::Result<()> {
                     .unwrap_or_default(),
             )
         });
-        let mut unsealed = input.read_vectored(&mut parts)?;
+        let mut unsealed = input.read_vectored(&mut parts[..batch])?;
         if unsealed == 0 {
             return Ok(());
         }

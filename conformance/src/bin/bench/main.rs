@@ -26,7 +26,7 @@ bulk   CPU seconds per GiB of our ssh and sshd examples, of OpenSSH's and of the
        upload. Ends with status 1 when a bar is missed, 2 when the benchmark could not be made.
 
   --runs N           interleaved runs of which medians are taken (default 5)
-  --size BYTES       bytes per run, at least 1048576 (default 1073741824)
+  --size BYTES       bytes per run, at least 67108864 (default 1073741824)
   --json FILE        write all runs, medians and verdicts to FILE
   --openssh VERSION  9.2 (default) or 10.0
   --only TEXT        only the transfers whose name holds TEXT: \"download\", \"upload aes128-gcm@openssh.com\", ..
@@ -92,9 +92,9 @@ impl Options {
                     let size = text
                         .parse()
                         .ok()
-                        .filter(|size| (1 << 20..=1 << 40).contains(size));
+                        .filter(|size| (1 << 26..=1 << 40).contains(size));
                     options.size = size
-                        .ok_or_else(|| wrong("a number of bytes from 1048576 to 1099511627776"))?;
+                        .ok_or_else(|| wrong("a number of bytes from 67108864 to 1099511627776"))?;
                 }
                 "--json" => options.json = Some(value.into()),
                 "--openssh" => {
@@ -165,7 +165,9 @@ fn pipeline_part(part: &str, arguments: &[String]) -> io::Result<()> {
     match (part, arguments) {
         ("source", [bytes]) => floor::source(size(bytes)?),
         ("sink", [bytes]) => floor::sink(size(bytes)?),
-        ("seal", [cipher, address]) => floor::seal(cipher, address),
+        ("seal", [cipher, address, batch]) => {
+            floor::seal(cipher, address, batch.parse().map_err(io::Error::other)?)
+        }
         ("open", [cipher, bytes]) => floor::open(cipher, size(bytes)?),
         _ => Err(io::Error::other("for bench's own use")),
     }

@@ -187,7 +187,7 @@ impl Place {
         })
     }
 
-    /// One transfer through the floor.
+    /// One transfer through the floor, with so many packets per write.
     ///
     /// # Errors
     ///
@@ -197,6 +197,7 @@ impl Place {
         direction: Direction,
         cipher: &str,
         size: u64,
+        batch: usize,
     ) -> Result<Ends, String> {
         let null = direction == Direction::Download && self.stdout == Stdout::Null;
         let mut sink = (!null).then(|| self.start_sink(size)).transpose()?;
@@ -221,6 +222,7 @@ impl Place {
         command
             .arg(cipher)
             .arg(address)
+            .arg(batch.to_string())
             .stdin(stdin)
             .stdout(Stdio::null())
             .stderr(Stdio::piped());
