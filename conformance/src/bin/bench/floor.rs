@@ -308,3 +308,49 @@ pub(crate) fn sink(size: u64) -> io::Result<()> {
         )))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ALL: [&str; 3] = [
+        "aes128-gcm@openssh.com",
+        "aes256-gcm@openssh.com",
+        "chacha20-poly1305@openssh.com",
+    ];
+
+    #[test]
+    fn a_sealed_packet_opens_to_its_data_and_a_changed_one_does_not() {
+        for cipher in ALL {
+            let keys = Keys::new(cipher).unwrap();
+            for data_len in [1, 15, 16, 1000, DATA_LEN] {
+                let mut packet = vec![b'x'; wire_len(data_len, keys.block_len())];
+                frame(&mut packet, data_len).unwrap();
+                keys.seal(7, &mut packet).unwrap();
+                assert_eq!(
+                    keys.wire_len(7, *packet.first_chunk().unwrap()),
+                    packet.len()
+                );
+                assert!(!packet[HEADER_LEN..].starts_with(&[b'x'; 16]));
+                let mut changed = packet.clone();
+                changed[HEADER_LEN] ^= 1;
+                assert!(keys.open(7, &mut changed).is_err());
+                keys.open(7, &mut packet).unwrap();
+                let data = &packet[HEADER_LEN..data_end(&packet).unwrap()];
+                assert_eq!(data, vec![b'x'; data_len], "{cipher}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_write_fills_no_more_than_a_segment_of_the_loopback() {
+        for cipher in ALL {
+            let keys = Keys::new(cipher).unwrap();
+            let wire_len = wire_len(DATA_LEN, keys.block_len());
+            assert!(
+                wire_len <= SLOT_LEN && BATCH * wire_len <= 65_483,
+                "{wire_len}"
+            );
+        }
+    }
+}
