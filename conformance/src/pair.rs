@@ -72,13 +72,13 @@ pub struct Gathered {
 
 impl Pair {
     /// A pair with the given configurations, over a network in memory.
-    pub fn new(client: ClientConfig, server: ServerConfig, network: Network) -> Self {
-        Self::over(client, server, network.pair())
+    pub fn new(client: impl Into<Arc<ClientConfig>>, server: impl Into<Arc<ServerConfig>>, network: Network) -> Self {
+        Self::over(client.into(), server.into(), network.pair())
     }
 
     /// A pair over a real loopback socket.
-    pub fn on_loopback(client: ClientConfig, server: ServerConfig) -> Self {
-        Self::over(client, server, loopback())
+    pub fn on_loopback(client: impl Into<Arc<ClientConfig>>, server: impl Into<Arc<ServerConfig>>) -> Self {
+        Self::over(client.into(), server.into(), loopback())
     }
 
     /// A pair with default configurations.
@@ -86,11 +86,11 @@ impl Pair {
         Self::new(ClientConfig::new(), ServerConfig::new(vec![host_key(KeyKind::Ed25519)]), network)
     }
 
-    fn over(client: ClientConfig, server: ServerConfig, [to_server, to_client]: [Box<dyn Direction>; 2]) -> Self {
+    fn over(client: Arc<ClientConfig>, server: Arc<ServerConfig>, [to_server, to_client]: [Box<dyn Direction>; 2]) -> Self {
         let now = Instant::now();
         Self {
-            client: Client::new(Arc::new(client), Seed::new([1; 32]), now),
-            server: Server::new(Arc::new(server), Seed::new([2; 32]), now),
+            client: Client::new(client, Seed::new([1; 32]), now),
+            server: Server::new(server, Seed::new([2; 32]), now),
             app: App::default(),
             now,
             log: Vec::new(),
