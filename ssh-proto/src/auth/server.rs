@@ -196,9 +196,14 @@ impl ServerAuth {
     }
 
     fn service_request<E>(&mut self, payload: &[u8], cx: &mut Cx<'_, E>) -> Result<(), Error> {
-        if !matches!(self.state, State::Started) {
+        // Some clients (Paramiko's) ask again before each attempt.
+        if !matches!(
+            self.state,
+            State::Started | State::Listening | State::Prompting(_)
+        ) {
             return Err(unexpected(ServiceRequest::NUMBER).into());
         }
+        self.count_request(cx)?;
         // RFC 4253 section 10: "If the server rejects the service request, it SHOULD send an appropriate
         // SSH_MSG_DISCONNECT message and MUST disconnect."
         if ServiceRequest::decode(payload)?.service_name != USERAUTH_SERVICE {
@@ -207,7 +212,9 @@ impl ServerAuth {
         cx.out.must(&ServiceAccept {
             service_name: USERAUTH_SERVICE,
         });
-        self.state = State::Listening;
+        if matches!(self.state, State::Started) {
+            self.state = State::Listening;
+        }
         Ok(())
     }
 
