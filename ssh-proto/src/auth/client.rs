@@ -255,8 +255,9 @@ impl ClientAuth {
         session: &SessionInfo<'_>,
         cx: &mut Cx<'_, E>,
     ) -> Result<(), Error> {
-        let State::Waiting(sent) = std::mem::replace(&mut self.state, State::Ready) else {
-            return Err(unexpected(60).into());
+        let sent = match &mut self.state {
+            State::Waiting(sent) => std::mem::replace(sent, Sent::Proof),
+            _ => return Err(unexpected(60).into()),
         };
         match sent {
             Sent::Proof => Err(unexpected(60).into()),

@@ -336,9 +336,12 @@ fn key_request(
         return request(user, "ssh-connection", "publickey", &fields);
     };
     let mut data = Vec::new();
-    Writer::new(&mut data)
-        .string(SESSION_ID)
-        .bytes(&request(user, "ssh-connection", "publickey", &fields));
+    Writer::new(&mut data).string(SESSION_ID).bytes(&request(
+        user,
+        "ssh-connection",
+        "publickey",
+        &fields,
+    ));
     let signature = key.sign(signed, &data).unwrap();
     Writer::new(&mut fields).string(&signature);
     request(user, "ssh-connection", "publickey", &fields)
