@@ -21,6 +21,8 @@ pub enum Error {
     TimedOut(Stage),
     /// The caller rejected the peer's host key.
     HostKeyRejected,
+    /// The caller could not make the signature of a host key that is kept elsewhere, or made a wrong one.
+    SigningFailed,
     /// The caller ended the connection.
     LocallyClosed,
     /// This library is wrong about itself. Please report it.
@@ -260,6 +262,7 @@ impl Error {
                 DisconnectReason::BY_APPLICATION
             }
             Self::HostKeyRejected => DisconnectReason::HOST_KEY_NOT_VERIFIABLE,
+            Self::SigningFailed => DisconnectReason::KEY_EXCHANGE_FAILED,
         })
     }
 
@@ -274,7 +277,7 @@ impl Error {
             Self::TimedOut(_) => ErrorKind::TimedOut,
             Self::HostKeyRejected => ErrorKind::PermissionDenied,
             Self::LocallyClosed => ErrorKind::NotConnected,
-            Self::Bug(_) => ErrorKind::Other,
+            Self::SigningFailed | Self::Bug(_) => ErrorKind::Other,
         }
     }
 }
@@ -312,6 +315,7 @@ impl fmt::Display for Error {
             }
             Self::TimedOut(stage) => write!(f, "timed out: {stage}"),
             Self::HostKeyRejected => f.write_str("the peer's host key was rejected"),
+            Self::SigningFailed => f.write_str("the host key signature could not be made"),
             Self::LocallyClosed => f.write_str("connection closed by this side"),
             Self::Bug(what) => write!(f, "bug in ssh-proto: {what}"),
         }

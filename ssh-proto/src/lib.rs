@@ -23,6 +23,7 @@ pub mod config;
 mod connection;
 mod crypto;
 pub mod error;
+mod kex;
 pub mod key;
 pub mod limits;
 pub mod log;
@@ -30,12 +31,23 @@ pub mod msg;
 pub mod names;
 mod packet;
 pub mod secret;
+mod transport;
 pub mod wire;
 
 pub use auth::{
     Credential, KeyOffer, LoginAttempt, PasswordChange, Prompt, PromptRound, Prompts, Proof,
     SignaturePurpose, SignatureRequest,
 };
+pub use channel::{
+    Answer, Channel, ChannelId, GlobalRequestReceived, GlobalRequestToken, OpenChannel,
+    OpenFailureReason, OpenRequest, RequestId, Stream,
+};
+pub use config::{AuthMethod, ClientConfig, HostKey, ServerConfig, TransportConfig};
+pub use connection::event::{ClientEvent, HostKeyOffer, ServerEvent};
+pub use connection::role::{ClientRole, Role, ServerRole};
+pub use connection::{Client, Connection, Server, Session};
 pub use crypto::drbg::Seed;
-pub use error::{Error, Misuse};
+pub use error::{DisconnectReason, Error, Misuse, WriteError};
+pub use kex::{DirectionAlgorithms, Negotiated};
+pub use packet::Input;
 pub use secret::Secret;

@@ -2,8 +2,9 @@
 //! PROTOCOL.key. In: a passphrase and the protected bytes. Out: the bytes in clear.
 #![cfg(feature = "encrypted-keys")]
 
-mod chachapoly;
 mod file_cipher;
+
+use zeroize::Zeroizing;
 
 use super::sign::Refused;
 use crate::Secret;
@@ -20,7 +21,7 @@ pub(crate) fn bcrypt_pbkdf(
     rounds: u32,
     len: usize,
 ) -> Result<Secret, Refused> {
-    let mut key = Secret::new(vec![0; len]);
-    bcrypt_pbkdf::bcrypt_pbkdf(passphrase, salt, rounds, key.expose_mut()).map_err(|_| Refused)?;
-    Ok(key)
+    let mut key = Zeroizing::new(vec![0; len]);
+    bcrypt_pbkdf::bcrypt_pbkdf(passphrase, salt, rounds, &mut key).map_err(|_| Refused)?;
+    Ok(Secret::new(std::mem::take(&mut *key)))
 }

@@ -18,6 +18,7 @@ use aws_lc_rs::signature::{
     ED25519, EcdsaKeyPair, EcdsaSigningAlgorithm, EcdsaVerificationAlgorithm, Ed25519KeyPair,
     KeyPair, UnparsedPublicKey,
 };
+use zeroize::Zeroizing;
 
 use crate::Secret;
 
@@ -229,8 +230,8 @@ pub(crate) fn ecdsa_generate(
 ) -> Result<(Secret, Vec<u8>), Refused> {
     let key = hmac::Key::new(hmac::HMAC_SHA512, entropy);
     for attempt in 0..=u8::MAX {
-        let mut scalar = Secret::new(vec![0; curve.scalar_len()]);
-        for (block, part) in (0_u8..).zip(scalar.expose_mut().chunks_mut(64)) {
+        let mut scalar = Zeroizing::new(vec![0; curve.scalar_len()]);
+        for (block, part) in (0_u8..).zip(scalar.chunks_mut(64)) {
             let mut context = hmac::Context::with_key(&key);
             context.update(b"ecdsa key ");
             context.update(curve.name().as_bytes());
@@ -240,14 +241,13 @@ pub(crate) fn ecdsa_generate(
             }
         }
         if curve == Curve::P521
-            && let Some(first) = scalar.expose_mut().first_mut()
+            && let Some(first) = scalar.first_mut()
         {
             *first &= 1;
         }
-        if let Ok(private) =
-            agreement::PrivateKey::from_private_key(curve.agreement(), scalar.expose())
-        {
-            return Ok((scalar, private.compute_public_key()?.as_ref().to_vec()));
+        if let Ok(private) = agreement::PrivateKey::from_private_key(curve.agreement(), &scalar) {
+            let point = private.compute_public_key()?.as_ref().to_vec();
+            return Ok((Secret::new(std::mem::take(&mut *scalar)), point));
         }
     }
     Err(Refused)

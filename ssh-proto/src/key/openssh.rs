@@ -143,7 +143,7 @@ impl<'a> Envelope<'a> {
         if rounds > max_rounds {
             return Err(KeyError::Limit("more bcrypt rounds than are allowed"));
         }
-        if !self.section.len().is_multiple_of(cipher.block_len()) {
+        if !self.section.len().is_multiple_of(FileCipher::BLOCK_LEN) {
             return Err(KeyError::malformed("private section", Malformed::Value));
         }
         if self.tag.len() != cipher.tag_len() {
@@ -159,11 +159,11 @@ impl<'a> Envelope<'a> {
             .ok_or(KeyError::PassphraseNeeded)?;
         let material = kdf::bcrypt_pbkdf(passphrase, salt, rounds, cipher.material_len())
             .map_err(|_| KeyError::malformed("kdfoptions", Malformed::Value))?;
-        let mut section = Secret::from(self.section);
+        let mut section = Zeroizing::new(self.section.to_vec());
         cipher
-            .open(material.expose(), section.expose_mut(), self.tag)
+            .open(material.expose(), &mut section, self.tag)
             .map_err(|_| KeyError::WrongPassphrase)?;
-        Ok(section)
+        Ok(Secret::new(std::mem::take(&mut *section)))
     }
 }
 

@@ -312,14 +312,20 @@ mod tests {
         );
     }
 
+    fn flipped(number: &Secret) -> Secret {
+        let mut digits = number.expose().to_vec();
+        digits[9] ^= 1;
+        Secret::new(digits)
+    }
+
     #[test]
     fn a_broken_key_is_refused() {
         let (_, RsaNumbers { n, e, private }) = RsaSigner::generate(2_048).unwrap();
         let public = RsaPublic { n: &n, e: &e };
         for break_it in [
-            |key: &mut RsaPrivate| key.d.expose_mut()[9] ^= 1,
-            |key: &mut RsaPrivate| key.iqmp.expose_mut()[9] ^= 1,
-            |key: &mut RsaPrivate| key.p.expose_mut()[9] ^= 1,
+            |key: &mut RsaPrivate| key.d = flipped(&key.d),
+            |key: &mut RsaPrivate| key.iqmp = flipped(&key.iqmp),
+            |key: &mut RsaPrivate| key.p = flipped(&key.p),
             |key: &mut RsaPrivate| std::mem::swap(&mut key.p, &mut key.q),
             |key: &mut RsaPrivate| key.q = Secret::default(),
             |key: &mut RsaPrivate| key.q = Secret::new(vec![1]),
