@@ -34,6 +34,11 @@ static RSA: LazyLock<Arc<PrivateKey>> = LazyLock::new(|| {
     Arc::new(PrivateKey::from_openssh(file, None).unwrap())
 });
 
+#[expect(clippy::disallowed_methods, reason = "some instant is needed")]
+fn now() -> Instant {
+    Instant::now()
+}
+
 fn ed25519(number: u8) -> Arc<PrivateKey> {
     Arc::new(PrivateKey::generate(KeyKind::Ed25519, &[number; 32]).unwrap())
 }
@@ -99,7 +104,7 @@ impl ClientEnd {
         let limits = config.transport.limits;
         Self {
             auth: ClientAuth::new(&Arc::new(config)),
-            ways: Ways::new(1, limits, Instant::now()),
+            ways: Ways::new(1, limits, now()),
             algorithms: None,
         }
     }
@@ -157,7 +162,7 @@ impl ServerEnd {
         let limits = config.transport.limits;
         Self {
             auth: ServerAuth::new(&Arc::new(config)),
-            ways: Ways::new(2, limits, Instant::now()),
+            ways: Ways::new(2, limits, now()),
         }
     }
 
