@@ -108,8 +108,8 @@ impl Kind {
 
 /// What one user has reached.
 ///
-/// RFC 4252 section 5: "the authentication server MUST flush any accumulated authentication states if they [user or
-/// service name] change": there is one of these, made anew when the user changes.
+/// RFC 4252 section 5: "The server implementation MUST carefully check them [user and service name] in every message,
+/// and MUST flush any accumulated authentication states if they change." There is one of these, made anew then.
 #[derive(Debug, Default)]
 struct Progress {
     user: String,
@@ -228,7 +228,8 @@ impl ServerAuth {
             // RFC 4252 section 5.1: after SUCCESS "any further authentication requests received after that SHOULD be
             // silently ignored".
             State::Authenticated(_) => return Ok(()),
-            // RFC 4252 section 5.1: a new request abandons what was under way.
+            // RFC 4252 section 5.1: "A request that requires further messages to be exchanged will be aborted by a
+            // subsequent request", without a FAILURE of its own.
             State::Listening | State::Prompting(_) => self.state = State::Listening,
             _ => return Err(unexpected(UserauthRequest::NUMBER).into()),
         }

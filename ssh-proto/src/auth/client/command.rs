@@ -239,8 +239,8 @@ impl ClientAuth {
 
     /// The first algorithm of ours that the key can make and, for RSA, the server takes.
     ///
-    /// Only RSA keys have a choice (RFC 8332), and only for them the server's list is heeded: OpenSSH up to 7.5 lists
-    /// nothing but the RSA algorithms and takes the others all the same.
+    /// Only RSA keys have a choice (RFC 8332), and only for them the server's list is heeded: servers such
+    /// as OpenSSH 7.4 list nothing but the RSA algorithms and take the others all the same.
     fn pick(
         &self,
         key: &PublicKey,
