@@ -32,7 +32,15 @@ mod packet;
 pub mod secret;
 pub mod wire;
 
-pub use channel::Stream;
+#[cfg(feature = "copy-counter")]
+#[doc(hidden)]
+pub use channel::copied;
+pub use channel::{
+    Answer, Channel, ChannelEvent, ChannelId, ChannelRequest, ExitSignal, GlobalRequestReceived,
+    GlobalRequestToken, OpenChannel, OpenFailureReason, OpenKind, OpenRequest, Program, PtyRequest,
+    RequestId, RequestToken, Signal, Stream, WindowSize,
+};
+pub use connection::role::{ClientRole, Role, ServerRole};
 pub use crypto::drbg::Seed;
 pub use error::{Error, Misuse, WriteError};
 pub use packet::Input;
