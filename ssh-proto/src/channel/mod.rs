@@ -1,16 +1,42 @@
 //! The connection protocol: channels, requests about them, requests about the connection (RFC 4254).
-#![expect(missing_docs, dead_code, reason = "stub")]
+//!
+//! In: messages 80 to 100, and commands. Out: messages of the same numbers, [`Notice`]s, and the events of each channel,
+//! which are state of the channel until they are taken. Data of a channel is lent from the reader's blocks.
+//!
+//! | file | what it holds |
+//! |---|---|
+//! | `table` | all channels of a connection, their ids, the lists of those that have something to do |
+//! | `state` | one channel: opening, half-closing, what it owes the peer, what it has to tell the caller |
+//! | `incoming` | messages of the peer, by number |
+//! | `open` | opening channels, both ways |
+//! | `request`, `answers` | requests about a channel; replies in order |
+//! | `global` | requests about the connection, keepalive |
+//! | `write` | data on its way out, and who may write next |
+//! | `recv`, `window` | data that came in; the arithmetic of windows |
+//! | `handle` | what a caller can do with a channel |
+
+mod answers;
+mod global;
+mod handle;
+mod incoming;
+mod kinds;
+mod open;
 pub(crate) mod recv;
-use crate::config::TransportConfig;
-use crate::connection::{
-    cx::Cx,
-    role::{Role, Side},
+mod request;
+mod state;
+mod table;
+mod window;
+mod write;
+
+pub use handle::Channel;
+pub use kinds::{
+    Answer, ChannelEvent, ChannelRequest, ExitSignal, GlobalRequestReceived, GlobalRequestToken,
+    OpenChannel, OpenFailureReason, OpenKind, OpenRequest, Program, PtyRequest, RequestId, Signal,
+    WindowSize,
 };
-use crate::error::{Error, Misuse};
-use crate::limits::Limits;
-use crate::log::Log;
-use crate::packet::{Input, output::Output};
-use std::time::Instant;
+#[cfg(feature = "copy-counter")]
+pub use recv::counter::copied;
+pub(crate) use table::Channels;
 
 /// A stream of a channel: its data, or extended data of some type (RFC 4254 section 5.2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -22,129 +48,37 @@ impl Stream {
     /// `SSH_EXTENDED_DATA_STDERR`.
     pub const STDERR: Self = Self(1);
 }
-pub(crate) struct Payload<'a> {
-    pub(crate) bytes: &'a [u8],
-    pub(crate) offset: usize,
+
+/// A channel of one connection. It is never valid again after the channel is gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ChannelId {
+    /// The number on the wire, which later channels use again.
+    slot: u32,
+    generation: u32,
 }
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ChannelId(u32);
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct RequestId(u32);
-#[derive(Debug)]
-pub struct OpenRequest;
-#[derive(Debug)]
-pub struct GlobalRequestToken;
-#[derive(Debug)]
-pub struct GlobalRequestReceived;
-#[derive(Debug)]
-pub struct OpenFailureReason(pub u32);
-#[derive(Debug)]
-#[non_exhaustive]
-pub enum Answer<'a> {
-    Accept(&'a [u8]),
-    Refuse,
+
+/// The question behind a request of the peer on a channel. It is answered once, with
+/// [`Channel::reply`]; when the channel is closed it is withdrawn.
+#[derive(Debug, PartialEq, Eq)]
+#[must_use = "the peer waits for an answer"]
+pub struct RequestToken {
+    channel: ChannelId,
+    serial: u32,
 }
-#[derive(Debug)]
-#[non_exhaustive]
-pub enum OpenChannel<'a> {
-    Session,
-    C(&'a str),
-}
+
+/// What the channels tell the connection's caller.
 #[derive(Debug)]
 pub(crate) enum Notice {
+    /// A channel has events. Once until they were all taken.
     Channel(ChannelId),
     OpenRequested(OpenRequest),
     GlobalRequested(GlobalRequestReceived),
     GlobalReplied {
         request: RequestId,
+        /// `None`: refused.
         reply: Option<Vec<u8>>,
     },
 }
-#[derive(Debug)]
-pub struct Channel<'a, R: Role> {
-    x: &'a u8,
-    r: std::marker::PhantomData<R>,
-}
-#[derive(Debug)]
-pub(crate) struct Channels;
-impl Channels {
-    pub(crate) fn new(_: Side, _: &TransportConfig) -> Self {
-        Self
-    }
-    pub(crate) fn enable(&mut self) {}
-    pub(crate) fn handle<E: From<Notice>>(
-        &mut self,
-        _: Payload<'_>,
-        _: &mut Cx<'_, E>,
-    ) -> Result<(), Error> {
-        Ok(())
-    }
-    pub(crate) fn flush_owed<E: From<Notice>>(&mut self, _: &mut Cx<'_, E>) {}
-    pub(crate) fn end<E: From<Notice>>(&mut self, _: &mut Cx<'_, E>) {}
-    pub(crate) fn poll_timeout(&self) -> Option<Instant> {
-        None
-    }
-    pub(crate) fn handle_timeout<E: From<Notice>>(&mut self, _: &mut Cx<'_, E>) {}
-    pub(crate) fn settle(&mut self, i: Input) -> Option<Input> {
-        Some(i)
-    }
-    pub(crate) fn spare(&mut self) -> Option<Input> {
-        None
-    }
-    pub(crate) fn trim(&mut self) {}
-    pub(crate) fn idle_memory(&self) -> usize {
-        0
-    }
-    pub(crate) fn send_keepalive<E>(&mut self, _: &mut Cx<'_, E>) {}
-    pub(crate) fn channel<'a, R: Role>(
-        &'a mut self,
-        _: ChannelId,
-        _: &'a mut Output,
-        _: &'a mut Log,
-        _: Limits,
-        _: Instant,
-    ) -> Option<Channel<'a, R>> {
-        None
-    }
-    pub(crate) fn open<E>(
-        &mut self,
-        _: OpenChannel<'_>,
-        _: &mut Cx<'_, E>,
-    ) -> Result<ChannelId, Misuse> {
-        Err(Misuse::Blocked)
-    }
-    pub(crate) fn accept_open<E>(
-        &mut self,
-        _: OpenRequest,
-        _: &[u8],
-        _: &mut Cx<'_, E>,
-    ) -> Result<ChannelId, Misuse> {
-        Err(Misuse::Blocked)
-    }
-    pub(crate) fn refuse_open<E>(
-        &mut self,
-        _: OpenRequest,
-        _: OpenFailureReason,
-        _: &str,
-        _: &mut Cx<'_, E>,
-    ) -> Result<(), Misuse> {
-        Err(Misuse::Blocked)
-    }
-    pub(crate) fn global_request<E>(
-        &mut self,
-        _: &str,
-        _: &[u8],
-        _: bool,
-        _: &mut Cx<'_, E>,
-    ) -> Result<RequestId, Misuse> {
-        Err(Misuse::Blocked)
-    }
-    pub(crate) fn answer_global<E>(
-        &mut self,
-        _: GlobalRequestToken,
-        _: Answer<'_>,
-        _: &mut Cx<'_, E>,
-    ) -> Result<(), Misuse> {
-        Err(Misuse::Blocked)
-    }
-}
+
+#[cfg(test)]
+mod tests;
