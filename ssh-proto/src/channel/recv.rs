@@ -460,3 +460,10 @@ impl Queue {
 fn to_usize(len: u32) -> usize {
     usize::try_from(len).unwrap_or(usize::MAX)
 }
+
+#[cfg(test)]
+impl Queue {
+    pub(super) fn footprint(&self) -> usize {
+        self.ranges.capacity() + self.tail.capacity()
+    }
+}

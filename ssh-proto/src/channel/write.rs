@@ -187,3 +187,10 @@ impl Channels {
         }
     }
 }
+
+#[cfg(test)]
+impl Writers {
+    pub(super) fn footprint(&self) -> usize {
+        self.line.capacity()
+    }
+}
