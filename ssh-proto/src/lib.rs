@@ -34,7 +34,7 @@ pub mod wire;
 
 #[cfg(feature = "copy-counter")]
 #[doc(hidden)]
-pub use channel::copied;
+pub use channel::recv::counter as copy_counter;
 pub use channel::{
     Answer, Channel, ChannelEvent, ChannelId, ChannelRequest, ExitSignal, GlobalRequestReceived,
     GlobalRequestToken, OpenChannel, OpenFailureReason, OpenKind, OpenRequest, Program, PtyRequest,

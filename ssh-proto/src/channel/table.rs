@@ -248,7 +248,7 @@ impl Channels {
                 self.reap(id);
             }
         }
-        self.serve_writers(&mut io);
+        self.serve_writers(&io);
         self.announce(cx.events);
     }
 
@@ -287,7 +287,7 @@ impl Channels {
     pub(crate) fn handle_timeout<E: From<Notice>>(&mut self, cx: &mut Cx<'_, E>) {
         let mut io = Io::of(cx);
         self.expire_opens(&mut io);
-        self.expire_turns(&mut io);
+        self.expire_turns(&io);
         self.announce(cx.events);
     }
 

@@ -1,5 +1,6 @@
 //! Two ends joined by their outputs, without keys: what one emits is taken apart and handed to the other.
 
+use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use super::*;
@@ -67,7 +68,7 @@ impl End {
         call(&mut self.channels, &mut cx)
     }
 
-    fn handle(&mut self, id: ChannelId) -> Option<super::handle::Handle<'_>> {
+    fn handle(&mut self, id: ChannelId) -> Option<handle::Handle<'_>> {
         self.channels
             .channel(id, &mut self.out, &mut self.log, &self.limits, self.now)
     }
@@ -150,7 +151,7 @@ impl End {
 }
 
 /// Where the payloads of whole packets lie, of at most `max` bytes together; and how long these packets are.
-fn payloads(bytes: &[u8], max: usize) -> (Vec<std::ops::Range<usize>>, usize) {
+fn payloads(bytes: &[u8], max: usize) -> (Vec<Range<usize>>, usize) {
     let mut found = Vec::new();
     let mut at = 0;
     while let Some(header) = bytes.get(at..at + 5) {
@@ -188,6 +189,8 @@ fn deliver(from: &mut End, to: &mut End, max: usize) -> Result<usize, Error> {
         };
         to.with(|channels, cx| channels.handle(payload, cx))?;
     }
+    // As the spine does: what is kept is kept.
+    input.clear();
     to.channels.settle(input);
     Ok(len)
 }

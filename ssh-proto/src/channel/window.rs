@@ -15,7 +15,7 @@ pub(crate) const SMALLEST: u32 = 64 * 1024;
 /// The first window of a channel when the connection's budget has `left` bytes.
 pub(crate) fn first_window(left: u64, max: u32) -> u32 {
     let share = u32::try_from(left / 8).unwrap_or(u32::MAX);
-    share.min(FIRST).max(SMALLEST).min(max)
+    share.clamp(SMALLEST, FIRST).min(max)
 }
 
 /// What the peer may send on a channel.

@@ -14,7 +14,7 @@ fn pending_opens_and_channels_are_bounded() {
         limits.pending_opens = 2;
         limits.channels = 3;
     });
-    let mut open = |pair: &mut Pair| {
+    let open = |pair: &mut Pair| {
         pair.client
             .with(|channels, cx| channels.open(OpenChannel::Session, cx))
     };
@@ -299,7 +299,7 @@ fn refused_opens_and_unknown_requests_leave_nothing_behind() {
 
 #[test]
 fn an_idle_channel_is_small() {
-    let slot = size_of::<super::super::state::State>();
+    let slot = size_of::<state::State>();
     let all = size_of::<Channels>();
     assert!(
         slot <= 640 && all <= 704,

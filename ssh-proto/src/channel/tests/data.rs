@@ -376,7 +376,9 @@ fn a_window_grows_on_a_long_path_within_limit_and_budget() {
 }
 
 fn limited_window() -> Pair {
-    let mut limits = Limits::default();
-    limits.window = 12 * 1024 * 1024;
+    let limits = Limits {
+        window: 12 * 1024 * 1024,
+        ..Limits::default()
+    };
     Pair::with(limits, &Extensions::default())
 }

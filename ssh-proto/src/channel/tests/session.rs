@@ -101,8 +101,10 @@ fn nothing_works_before_authentication() {
 
 #[test]
 fn opens_that_are_not_for_us_are_refused_with_the_right_reason() {
-    let mut limits = Limits::default();
-    limits.open_questions = 2;
+    let limits = Limits {
+        open_questions: 2,
+        ..Limits::default()
+    };
     let own = Extensions {
         channel_kinds: vec!["echo@example.com".into()],
         ..Extensions::default()
@@ -114,7 +116,7 @@ fn opens_that_are_not_for_us_are_refused_with_the_right_reason() {
         maximum_packet_size: 1,
         data: Rest(b""),
     };
-    let mut refusals = |side, kind| {
+    let refusals = |side, kind| {
         let mut end = End::new(side, limits, &own);
         end.receives(&open("echo@example.com")).unwrap();
         end.receives(&open(kind)).unwrap();
