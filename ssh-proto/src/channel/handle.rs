@@ -323,7 +323,7 @@ impl<'a> Handle<'a> {
 
     /// What a command can have made possible for others.
     fn after(&mut self) {
-        self.channels.serve_writers(&mut self.io);
+        self.channels.serve_writers(&self.io);
         self.channels.reap(self.id);
     }
 
@@ -343,7 +343,7 @@ impl<'a> Handle<'a> {
             return Err(WriteError::Closed);
         };
         let taken = state.write(stream, parts, shared, io);
-        self.channels.serve_writers(&mut self.io);
+        self.channels.serve_writers(&self.io);
         taken
     }
 

@@ -135,7 +135,7 @@ impl Channels {
     fn window_adjusted(
         &mut self,
         message: &msg::ChannelWindowAdjust,
-        io: &mut Io<'_>,
+        io: &Io<'_>,
     ) -> Result<(), Error> {
         let channel = message.recipient_channel;
         let (state, shared) = self.named(channel)?;

@@ -34,8 +34,6 @@ pub use kinds::{
     OpenChannel, OpenFailureReason, OpenKind, OpenRequest, Program, PtyRequest, RequestId, Signal,
     WindowSize,
 };
-#[cfg(feature = "copy-counter")]
-pub use recv::counter::copied;
 pub(crate) use table::Channels;
 
 /// A stream of a channel: its data, or extended data of some type (RFC 4254 section 5.2).

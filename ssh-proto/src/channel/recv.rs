@@ -25,6 +25,10 @@ pub(crate) const fn count_copy(_len: usize) {}
 pub(crate) use counter::count_copy;
 
 /// The copy counter: how many payload bytes this thread has copied. For tests.
+#[cfg_attr(
+    not(feature = "copy-counter"),
+    expect(unreachable_pub, reason = "public with the feature")
+)]
 #[cfg(any(test, feature = "copy-counter"))]
 pub mod counter {
     use std::cell::Cell;
@@ -119,6 +123,7 @@ impl Blocks {
     }
 
     fn put_by(&mut self, mut input: Input) {
+        self.stirred = true;
         if self.stash.len() < STASH {
             input.clear();
             self.stash.push(input);
@@ -172,13 +177,17 @@ impl Blocks {
         self.stash.pop()
     }
 
-    /// Whether there is something that [`trim`](Self::trim) and the trimming of the queues would give back.
+    /// How much [`trim`](Self::trim) and the trimming of the queues would give back, about. Nothing when that was done
+    /// and nothing happened since.
     pub(crate) fn idle_memory(&self) -> usize {
+        /// Queues of ranges keep a little memory each.
+        const QUEUES: usize = 1024;
+        if !self.stirred {
+            return 0;
+        }
         let stash: usize = self.stash.iter().map(Input::capacity).sum();
         let waste = self.held.saturating_sub(self.live);
-        // Queues of ranges keep a little memory each.
-        let queues = if self.stirred { 1024 } else { 0 };
-        stash.saturating_add(waste).saturating_add(queues)
+        stash.saturating_add(waste).saturating_add(QUEUES)
     }
 
     pub(crate) const fn is_stirred(&self) -> bool {
@@ -198,7 +207,7 @@ impl Blocks {
         let start = usize::try_from(start).unwrap_or(usize::MAX);
         let end = start.saturating_add(usize::try_from(len).unwrap_or(usize::MAX));
         self.get(index)
-            .and_then(|block| block.input.filled().get(start..end))
+            .and_then(|block| block.input.memory().get(start..end))
             .unwrap_or_default()
     }
 
@@ -459,4 +468,11 @@ impl Queue {
 
 fn to_usize(len: u32) -> usize {
     usize::try_from(len).unwrap_or(usize::MAX)
+}
+
+#[cfg(test)]
+impl Queue {
+    pub(super) fn footprint(&self) -> usize {
+        self.ranges.capacity() + self.tail.capacity()
+    }
 }

@@ -547,3 +547,15 @@ pub(super) fn send_request(
         data: Rest(data),
     })
 }
+
+#[cfg(test)]
+impl State {
+    /// Elements that its lists have memory for.
+    pub(super) fn footprint(&self) -> usize {
+        self.events.capacity()
+            + self.queued.capacity()
+            + self.awaited.capacity()
+            + self.data.footprint()
+            + self.stderr.footprint()
+    }
+}

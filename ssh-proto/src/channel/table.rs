@@ -17,7 +17,7 @@ use super::global::Globals;
 use super::handle::Handle;
 use super::recv::Blocks;
 use super::state::{Phase, State};
-use super::window::RecvWindow;
+use super::window::{RecvWindow, sample};
 use super::write::Writers;
 use super::{ChannelId, Notice};
 
@@ -134,8 +134,7 @@ impl Shared {
         if let Some((at, sent)) = self.open_sent
             && sent == id
         {
-            let sample = now.saturating_duration_since(at);
-            self.rtt = Some(self.rtt.map_or(sample, |least| least.min(sample)));
+            sample(&mut self.rtt, now.saturating_duration_since(at));
             self.open_sent = None;
         }
     }
@@ -249,7 +248,7 @@ impl Channels {
                 self.reap(id);
             }
         }
-        self.serve_writers(&mut io);
+        self.serve_writers(&io);
         self.announce(cx.events);
     }
 
@@ -288,7 +287,7 @@ impl Channels {
     pub(crate) fn handle_timeout<E: From<Notice>>(&mut self, cx: &mut Cx<'_, E>) {
         let mut io = Io::of(cx);
         self.expire_opens(&mut io);
-        self.expire_turns(&mut io);
+        self.expire_turns(&io);
         self.announce(cx.events);
     }
 
@@ -487,5 +486,21 @@ impl Slots {
 
     fn slot_mut(&mut self, slot: u32) -> Option<&mut Slot> {
         self.slots.get_mut(usize::try_from(slot).ok()?)
+    }
+}
+
+#[cfg(test)]
+impl Channels {
+    /// Elements that all lists have memory for.
+    pub(super) fn footprint(&self) -> usize {
+        let shared = &self.shared;
+        self.slots.slots.capacity()
+            + self.slots.free.capacity()
+            + shared.ready.capacity()
+            + shared.owed.capacity()
+            + shared.opening.capacity()
+            + shared.touched.capacity()
+            + shared.writers.footprint()
+            + self.slots.iter().map(State::footprint).sum::<usize>()
     }
 }

@@ -15,7 +15,7 @@ pub(crate) const SMALLEST: u32 = 64 * 1024;
 /// The first window of a channel when the connection's budget has `left` bytes.
 pub(crate) fn first_window(left: u64, max: u32) -> u32 {
     let share = u32::try_from(left / 8).unwrap_or(u32::MAX);
-    share.min(FIRST).max(SMALLEST).min(max)
+    share.clamp(SMALLEST, FIRST).min(max)
 }
 
 /// What the peer may send on a channel.
@@ -84,8 +84,7 @@ impl RecvWindow {
         if let Some((limit, at)) = self.probe
             && self.received > limit
         {
-            let sample = now.saturating_duration_since(at);
-            *rtt = Some(rtt.map_or(sample, |least| least.min(sample)));
+            sample(rtt, now.saturating_duration_since(at));
             self.probe = None;
         }
         true
@@ -128,9 +127,7 @@ impl RecvWindow {
             return false;
         }
         self.epoch = Some((self.consumed, now));
-        rtt.is_some_and(|rtt| {
-            !rtt.is_zero() && now.saturating_duration_since(at) <= rtt.saturating_mul(2)
-        })
+        rtt.is_some_and(|rtt| now.saturating_duration_since(at) <= rtt.saturating_mul(2))
     }
 
     /// Enlarges the window to `target`.
@@ -155,6 +152,13 @@ impl RecvWindow {
 
     pub(crate) const fn target(&self) -> u32 {
         self.target
+    }
+}
+
+/// Keeps the shortest round trip. One that took no time was not measured: both ends were told the same time.
+pub(crate) fn sample(rtt: &mut Option<Duration>, sample: Duration) {
+    if !sample.is_zero() {
+        *rtt = Some(rtt.map_or(sample, |least| least.min(sample)));
     }
 }
 

@@ -139,7 +139,7 @@ impl State {
 
 impl Channels {
     /// Announces `Writable` to those first in line, as far as there is room for them.
-    pub(super) fn serve_writers(&mut self, io: &mut Io<'_>) {
+    pub(super) fn serve_writers(&mut self, io: &Io<'_>) {
         let Self { slots, shared } = self;
         if shared.writers.line.is_empty() {
             shared.writers.recheck = None;
@@ -175,7 +175,7 @@ impl Channels {
     }
 
     /// Those whose turn it was and who did not come have lost it.
-    pub(super) fn expire_turns(&mut self, io: &mut Io<'_>) {
+    pub(super) fn expire_turns(&mut self, io: &Io<'_>) {
         if self
             .shared
             .writers
@@ -185,5 +185,12 @@ impl Channels {
             self.shared.writers.reserved = 0;
             self.serve_writers(io);
         }
+    }
+}
+
+#[cfg(test)]
+impl Writers {
+    pub(super) fn footprint(&self) -> usize {
+        self.line.capacity()
     }
 }

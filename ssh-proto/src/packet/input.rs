@@ -64,6 +64,11 @@ impl Input {
         self.filled = 0;
     }
 
+    /// All memory of the buffer: what was filled before it was cleared is still there.
+    pub(crate) fn memory(&self) -> &[u8] {
+        &self.buf
+    }
+
     pub(crate) fn filled_mut(&mut self) -> &mut [u8] {
         self.buf.get_mut(..self.filled).unwrap_or_default()
     }

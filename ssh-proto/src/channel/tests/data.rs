@@ -1,0 +1,384 @@
+//! Data: windows, packets, who may write, and what is copied.
+
+use super::*;
+use crate::channel::recv::counter::copied;
+use crate::packet::output::MAX_DATA_LEN;
+
+fn adjust(channel: ChannelId, bytes_to_add: u32) -> Vec<u8> {
+    msg::ChannelWindowAdjust {
+        recipient_channel: channel.slot,
+        bytes_to_add,
+    }
+    .to_payload()
+}
+
+#[test]
+fn bulk_data_is_copied_once_on_its_way_down_and_never_on_its_way_up() {
+    let mut pair = Pair::new();
+    let (local, peer) = pair.session();
+    let block: Vec<u8> = (0..=255).cycle().take(32 * 1024).collect();
+    let before = copied();
+    let (mut sent, mut received) = (0, 0);
+    while sent < 64 * 1024 * 1024 {
+        while let Ok(len) = pair
+            .server
+            .server(peer)
+            .write(Stream::DATA, &block[sent % 256..])
+        {
+            sent += len;
+        }
+        deliver(&mut pair.server, &mut pair.client, 64 * 1024).unwrap();
+        let mut channel = pair.client.client(local);
+        loop {
+            let chunk = channel.chunk(Stream::DATA);
+            let len = chunk.len();
+            if len == 0 {
+                break;
+            }
+            assert_eq!(usize::from(chunk[0]), received % 256);
+            assert_eq!(usize::from(chunk[len - 1]), (received + len - 1) % 256);
+            received += len;
+            channel.consume(Stream::DATA, len);
+        }
+        deliver(&mut pair.client, &mut pair.server, 64 * 1024).unwrap();
+    }
+    pair.run();
+    received += pair.client.client(local).readable(Stream::DATA);
+    assert_eq!(received, sent);
+    assert_eq!(copied() - before, sent as u64);
+}
+
+#[test]
+fn small_remains_of_a_large_block_do_not_keep_it() {
+    let mut pair = Pair::new();
+    let (local, peer) = pair.session();
+    pair.client.channels.trim();
+    for i in 0..100 {
+        pair.server
+            .server(peer)
+            .write(Stream::DATA, &[i; 10])
+            .unwrap();
+        pair.run();
+    }
+    // Each came in a block of 64 KiB.
+    let footprint = pair.client.footprint();
+    assert!(footprint < 4_096, "{footprint}");
+    let mut channel = pair.client.client(local);
+    assert_eq!(channel.chunk(Stream::DATA).len(), 1_000, "in one piece");
+    let mut all = [0; 2_000];
+    assert_eq!(channel.read(Stream::DATA, &mut all), 1_000);
+    assert!(
+        all[..1_000]
+            .chunks(10)
+            .enumerate()
+            .all(|(i, ten)| ten == [i as u8; 10])
+    );
+}
+
+#[test]
+fn a_slow_reader_beside_a_fast_one_does_not_pin_blocks() {
+    let mut pair = Pair::new();
+    let (slow, peer_slow) = pair.session();
+    let (fast, peer_fast) = pair.session();
+    let mut unread = 0;
+    for _ in 0..600 {
+        unread += pair
+            .server
+            .server(peer_slow)
+            .write(Stream::DATA, &[1; 3_000])
+            .unwrap();
+        let mut channel = pair.server.server(peer_fast);
+        while channel.write(Stream::DATA, &[2; 16 * 1024]).is_ok() {}
+        pair.run();
+        pair.client.client(fast).consume(Stream::DATA, usize::MAX);
+        pair.run();
+    }
+    assert_eq!(pair.client.client(slow).readable(Stream::DATA), unread);
+    let footprint = pair.client.footprint();
+    assert!(
+        footprint < 3 * unread + 512 * 1024,
+        "{footprint} for {unread}"
+    );
+    let mut buf = vec![0; unread + 1];
+    assert_eq!(
+        pair.client.client(slow).read(Stream::DATA, &mut buf),
+        unread
+    );
+    assert!(buf[..unread].iter().all(|byte| *byte == 1));
+    pair.client.channels.trim();
+    assert!(pair.client.footprint() < 100);
+}
+
+#[test]
+fn trimming_keeps_unread_data_and_little_else() {
+    let mut pair = Pair::new();
+    let (local, peer) = pair.session();
+    let sent: Vec<u8> = (0..=255).cycle().take(5_000).collect();
+    pair.server.server(peer).write(Stream::DATA, &sent).unwrap();
+    pair.run();
+    assert!(pair.client.footprint() > 60_000);
+    pair.client.channels.trim();
+    let footprint = pair.client.footprint();
+    assert!(footprint < 5_200, "{footprint}");
+    assert_eq!(pair.client.client(local).chunk(Stream::DATA), sent);
+}
+
+#[test]
+fn packets_keep_to_window_and_packet_size() {
+    let mut end = Pair::new().client;
+    let local = end
+        .with(|channels, cx| channels.open(OpenChannel::Session, cx))
+        .unwrap();
+    end.sent();
+    end.receives(&msg::ChannelOpenConfirmation {
+        recipient_channel: local.slot,
+        sender_channel: 5,
+        initial_window_size: 250,
+        maximum_packet_size: 100,
+        data: Rest(b""),
+    })
+    .unwrap();
+    assert_eq!(end.client(local).max_packet(), 100);
+    assert_eq!(end.client(local).write(Stream::STDERR, &[1; 300]), Ok(250));
+    assert_eq!(
+        end.client(local).write(Stream::DATA, &[1; 50]),
+        Err(WriteError::Blocked)
+    );
+    let lens: Vec<usize> = end
+        .sent()
+        .iter()
+        .map(|payload| {
+            let data = msg::ChannelExtendedData::decode(payload).unwrap();
+            assert_eq!((data.recipient_channel, data.data_type_code), (5, 1));
+            data.data.len()
+        })
+        .collect();
+    assert_eq!(lens, [100, 100, 50]);
+    end.events_of(local);
+    end.notices();
+    end.receive(&adjust(local, 10)).unwrap();
+    assert_eq!(end.events_of(local), [ChannelEvent::Writable]);
+    let parts: [&[u8]; 4] = [b"abc", b"", b"defgh", b"ijklmn"];
+    assert_eq!(end.client(local).write_parts(Stream::DATA, &parts), Ok(10));
+    let payload = end.sent().remove(0);
+    assert_eq!(
+        msg::ChannelData::decode(&payload).unwrap().data,
+        b"abcdefghij"
+    );
+    end.receive(&adjust(local, u32::MAX)).unwrap();
+    let overflow = PeerError::WindowOverflow {
+        channel: local.slot,
+    };
+    assert_eq!(end.receive(&adjust(local, 1)), Err(overflow.into()));
+}
+
+#[test]
+fn data_beyond_window_or_packet_size_is_an_error_and_empty_data_is_none() {
+    let mut pair = Pair::new();
+    let (_, peer) = pair.session();
+    pair.server.receive(&data(peer, b"")).unwrap();
+    assert!(pair.server.events_of(peer).is_empty());
+    let beyond: Result<(), Error> = Err(PeerError::Window { channel: peer.slot }.into());
+    let packet = data(peer, &[0; 32 * 1024 + 1]);
+    assert_eq!(pair.server.receive(&packet), beyond);
+    pair.server.server(peer).set_receive_window(65_536);
+    let full = data(peer, &[0; 32 * 1024]);
+    let outcome = (0..64).try_for_each(|_| pair.server.receive(&full));
+    assert_eq!(outcome, Ok(()), "what was granted stays granted");
+    assert_eq!(pair.server.receive(&data(peer, b"x")), beyond);
+}
+
+#[test]
+fn what_nobody_reads_is_credited_at_once() {
+    let mut pair = Pair::new();
+    let (_, peer) = pair.session();
+    pair.server.server(peer).discard(Stream::STDERR);
+    let mut credit = 0;
+    for code in [1, 0, 7, u32::MAX] {
+        for _ in 0..32 {
+            pair.server
+                .receives(&msg::ChannelExtendedData {
+                    recipient_channel: peer.slot,
+                    data_type_code: code,
+                    data: &[0; 32 * 1024],
+                })
+                .unwrap();
+        }
+        for payload in pair.server.sent() {
+            credit += msg::ChannelWindowAdjust::decode(&payload)
+                .unwrap()
+                .bytes_to_add;
+        }
+    }
+    assert_eq!(credit, 4 * 32 * 32 * 1024);
+    assert!(pair.server.events_of(peer).is_empty());
+    assert_eq!(pair.server.server(peer).chunk(Stream(7)), b"");
+    assert_eq!(pair.server.server(peer).readable(Stream(0xffff_ffff)), 0);
+}
+
+#[test]
+fn data_is_announced_when_a_stream_stops_being_empty() {
+    let mut pair = Pair::new();
+    let (local, peer) = pair.session();
+    let announced = [ChannelEvent::Data(Stream::DATA)];
+    for _ in 0..3 {
+        for _ in 0..3 {
+            pair.server.server(peer).write(Stream::DATA, b"ab").unwrap();
+            pair.run();
+        }
+        assert_eq!(pair.client.notices().len(), 1);
+        assert_eq!(pair.client.events_of(local), announced);
+        let mut channel = pair.client.client(local);
+        channel.consume(Stream::DATA, 5);
+        pair.server.server(peer).write(Stream::DATA, b"c").unwrap();
+        pair.run();
+        assert!(pair.client.notices().is_empty(), "it was not empty");
+        // Both were copied out of their blocks, to the same place.
+        let rest = pair.client.client(local).take(Stream::DATA);
+        assert_eq!(rest.unwrap(), b"bc");
+        assert_eq!(pair.client.client(local).take(Stream::DATA), None);
+    }
+}
+
+#[test]
+fn stderr_is_combined_in_arrival_order() {
+    let mut pair = Pair::new();
+    let (local, peer) = pair.session();
+    let say = |pair: &mut Pair, stream, text: &[u8]| {
+        pair.server.server(peer).write(stream, text).unwrap();
+    };
+    say(&mut pair, Stream::STDERR, b"early ");
+    pair.run();
+    pair.client.client(local).combine_stderr();
+    for (stream, text) in [
+        (Stream::DATA, b"out "),
+        (Stream::STDERR, b"err "),
+        (Stream::DATA, b"end."),
+    ] {
+        say(&mut pair, stream, text);
+    }
+    pair.run();
+    assert_eq!(
+        pair.client.events_of(local),
+        [ChannelEvent::Data(Stream::DATA)]
+    );
+    let mut channel = pair.client.client(local);
+    assert_eq!(
+        channel.readable(Stream::STDERR),
+        channel.readable(Stream::DATA)
+    );
+    let mut buf = [0; 64];
+    let len = channel.read(Stream::DATA, &mut buf);
+    assert_eq!(&buf[..len], b"early out err end.");
+}
+
+#[test]
+fn a_full_output_blocks_data_and_its_room_goes_to_the_first_in_line() {
+    let mut pair = Pair::new();
+    let sessions: Vec<_> = (0..4).map(|_| pair.session().0).collect();
+    let big = vec![0; 256 * 1024];
+    let client = &mut pair.client;
+    let mut taken = 0;
+    while let Ok(len) = client.client(sessions[0]).write(Stream::DATA, &big) {
+        taken += len;
+    }
+    assert!(
+        taken > 2 * MAX_DATA_LEN - 1_024 && taken < 65_400,
+        "{taken}"
+    );
+    for id in &sessions[1..] {
+        let blocked = client.client(*id).write(Stream::DATA, &big);
+        assert_eq!(blocked, Err(WriteError::Blocked));
+    }
+    let mut turns = Vec::new();
+    for _ in 0..4 {
+        client.sent();
+        let listed: Vec<_> = client
+            .notices()
+            .into_iter()
+            .filter_map(|notice| match notice {
+                Notice::Channel(id) => Some(id),
+                _ => None,
+            })
+            .collect();
+        assert_eq!(listed.len(), 1, "only as many as the room can serve");
+        let id = listed[0];
+        assert_eq!(client.events_of(id), [ChannelEvent::Writable]);
+        for other in sessions.iter().filter(|other| **other != id) {
+            let others = client.client(*other).write(Stream::DATA, &big);
+            assert_eq!(others, Err(WriteError::Blocked), "it is not their turn");
+        }
+        client.client(id).write(Stream::DATA, &big).unwrap();
+        turns.push(id);
+    }
+    assert_eq!(turns, sessions);
+}
+
+#[test]
+fn small_writers_are_served_together_and_one_that_does_not_come_loses_its_turn() {
+    let mut pair = Pair::new();
+    let sessions: Vec<_> = (0..5).map(|_| pair.session().0).collect();
+    let client = &mut pair.client;
+    let big = vec![0; 256 * 1024];
+    while client.client(sessions[0]).write(Stream::DATA, &big).is_ok() {}
+    for id in &sessions[1..] {
+        _ = client.client(*id).write(Stream::DATA, &[1; 100]);
+    }
+    client.sent();
+    // The first wants all the room, and does not come.
+    assert_eq!(client.events_of(sessions[0]), [ChannelEvent::Writable]);
+    assert_eq!(client.events_of(sessions[1]), []);
+    let recheck = client.channels.poll_timeout().unwrap();
+    client.wait(recheck - client.now);
+    for id in &sessions[1..] {
+        assert_eq!(client.events_of(*id), [ChannelEvent::Writable]);
+        assert_eq!(client.client(*id).write(Stream::DATA, &[1; 100]), Ok(100));
+    }
+    assert_eq!(client.channels.poll_timeout(), None);
+}
+
+#[test]
+fn an_end_that_gives_up_writing_leaves_its_turn_to_the_next() {
+    let mut pair = Pair::new();
+    let sessions: Vec<_> = (0..2).map(|_| pair.session().0).collect();
+    let client = &mut pair.client;
+    let big = vec![0; 256 * 1024];
+    for id in &sessions {
+        while client.client(*id).write(Stream::DATA, &big).is_ok() {}
+    }
+    client.sent();
+    assert_eq!(client.events_of(sessions[0]), [ChannelEvent::Writable]);
+    assert_eq!(client.events_of(sessions[1]), []);
+    client.client(sessions[0]).eof();
+    assert_eq!(client.events_of(sessions[1]), [ChannelEvent::Writable]);
+}
+
+/// A path of 100 ms: the window grows, and the reader's own pace is what stops it.
+#[test]
+fn a_window_grows_on_a_long_path_within_limit_and_budget() {
+    let mut pair = limited_window();
+    let (local, peer) = pair.session();
+    let chunk = vec![0; 64 * 1024];
+    for _ in 0..60 {
+        pair.wait(Duration::from_millis(50));
+        // All that the server may send arrives 50 ms later.
+        loop {
+            while pair.server.server(peer).write(Stream::DATA, &chunk).is_ok() {}
+            if deliver(&mut pair.server, &mut pair.client, 64 * 1024).unwrap() == 0 {
+                break;
+            }
+            pair.client.client(local).consume(Stream::DATA, usize::MAX);
+        }
+        pair.wait(Duration::from_millis(50));
+        while deliver(&mut pair.client, &mut pair.server, 64 * 1024).unwrap() > 0 {}
+    }
+    assert_eq!(pair.client.client(local).receive_window(), 12 * 1024 * 1024);
+}
+
+fn limited_window() -> Pair {
+    let limits = Limits {
+        window: 12 * 1024 * 1024,
+        ..Limits::default()
+    };
+    Pair::with(limits, &Extensions::default())
+}
