@@ -32,8 +32,10 @@ mod packet;
 pub mod secret;
 pub mod wire;
 
-pub use channel::Stream;
+pub use auth::{
+    Credential, KeyOffer, LoginAttempt, PasswordChange, Prompt, PromptRound, Prompts, Proof,
+    SignaturePurpose, SignatureRequest,
+};
 pub use crypto::drbg::Seed;
-pub use error::{Error, Misuse, WriteError};
-pub use packet::Input;
+pub use error::{Error, Misuse};
 pub use secret::Secret;
