@@ -27,6 +27,7 @@ pub(crate) enum Sorted<E> {
     Question(E),
     /// For the connection's own thread.
     Call(E),
+    Rekeyed,
     Over(ssh_proto::Error),
     Nothing,
 }
@@ -152,6 +153,8 @@ pub(crate) struct Core<R: Role> {
     pub(crate) calls: VecDeque<Call<R>>,
     /// Global requests whose reply somebody waits for.
     pub(crate) replies: BTreeMap<RequestId, Option<Option<Vec<u8>>>>,
+    /// Key exchanges after the first.
+    pub(crate) rekeys: u64,
 
     // The end.
     pub(crate) io_error: Option<Error>,
@@ -193,6 +196,7 @@ impl<R: Role> Core<R> {
             inbox: VecDeque::new(),
             calls: VecDeque::new(),
             replies: BTreeMap::new(),
+            rekeys: 0,
             io_error: None,
             over: None,
             finished: false,
@@ -211,6 +215,7 @@ impl<R: Role> Core<R> {
                 }
                 Sorted::Question(event) => self.inbox.push_back(event),
                 Sorted::Call(event) => self.calls.push_back(Call::Event(event)),
+                Sorted::Rekeyed => self.rekeys += 1,
                 Sorted::Over(error) => self.end(error),
                 Sorted::Nothing => {}
             }
@@ -307,7 +312,7 @@ impl<R: Role> Core<R> {
 
     /// Whether nothing is left to be written.
     pub(crate) fn is_drained(&self) -> bool {
-        self.mute || (!self.writing && !self.blocked && self.conn.output().is_empty())
+        self.mute || (!self.writing && self.unsent.is_empty() && self.conn.output().is_empty())
     }
 
     /// Why the connection has ended, for a call that needs it alive.

@@ -17,10 +17,12 @@
 
 use std::io::{self, Write};
 use std::net::Shutdown;
+use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use mio::{Events, Interest as Readiness, Poll, Token, Waker};
+use ssh_proto::error::DisconnectReason;
 use ssh_proto::log::LogRecord;
 use ssh_proto::{Connection, Input, Role, Seed};
 
@@ -150,18 +152,22 @@ impl<R: Role> Shared<R> {
     }
 
     /// Waits until `ready` has something; it may act on the core, and is asked again after whatever may have changed
-    /// its mind. `None`: the deadline has passed.
+    /// its mind. Fails when the connection ends before that, or the deadline passes; `what` says what was waited for.
     pub(crate) fn wait<T>(
         &self,
         interest: Interest<'_>,
         deadline: Option<Instant>,
+        what: &'static str,
         mut ready: impl FnMut(&mut Core<R>) -> Option<T>,
-    ) -> Option<T> {
+    ) -> Result<T, Error> {
         let mut core = self.lock();
         let mut lease: Option<Box<Reader>> = None;
         let result = loop {
             if let Some(result) = ready(&mut core) {
-                break Some(result);
+                break Ok(result);
+            }
+            if let Some(error) = &core.over {
+                break Err(error.clone());
             }
             let progress;
             (core, progress) = self.flush(core);
@@ -169,7 +175,7 @@ impl<R: Role> Shared<R> {
                 continue;
             }
             if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
-                break None;
+                break Err(Error::TimedOut(what));
             }
             if lease.is_none() {
                 lease = core.reader.take();
@@ -187,8 +193,8 @@ impl<R: Role> Shared<R> {
             }
             let result = ready(&mut core);
             self.put_down(&mut core, reader);
-            if result.is_some() {
-                break result;
+            if let Some(result) = result {
+                break Ok(result);
             }
             core = self.follow(core, interest, deadline);
         };
@@ -260,12 +266,17 @@ impl<R: Role> Shared<R> {
     pub(crate) fn finish<'a>(&'a self, core: Guard<'a, R>) {
         let (mut core, _) = self.flush(core);
         core.dispatch();
-        let unattended = core.reader.is_some();
-        if unattended && core.blocked {
+        if core.reader.is_some() && !core.is_drained() && !core.writing {
             core.urgent = true;
             self.attend.notify_one();
-        } else if !core.calls.is_empty() || core.over.is_some() {
+        } else if core.over.is_some() {
+            self.attend.notify_one();
+            self.wake_driver();
+        } else if !core.calls.is_empty() {
             self.rouse(&core);
+        } else if core.polling.is_some() && !core.is_drained() && !core.writing && !core.blocked {
+            // More than one thread should write on behalf of others.
+            self.wake_driver();
         }
         if let Some(polling) = core.polling
             && let Some(timeout) = core.conn.poll_timeout()
@@ -472,6 +483,14 @@ impl<R: Role> Shared<R> {
         self.drain_log();
     }
 
+    /// Calls back. A panic ends this connection and no other.
+    fn call(&self, serve: &mut dyn FnMut(&Self, Call<R>), call: Call<R>) {
+        let result = std::panic::catch_unwind(AssertUnwindSafe(|| serve(self, call)));
+        if result.is_err() {
+            self.disconnect(DisconnectReason::BY_APPLICATION, "internal error");
+        }
+    }
+
     fn attend_socket(&self, serve: &mut dyn FnMut(&Self, Call<R>)) {
         let mut seen = (0, 0);
         let mut last_read = Instant::now();
@@ -482,7 +501,7 @@ impl<R: Role> Shared<R> {
             self.timers(&mut core);
             if let Some(call) = core.calls.pop_front() {
                 drop(core);
-                serve(self, call);
+                self.call(serve, call);
                 continue;
             }
             if core.over.is_some() {
@@ -542,6 +561,10 @@ impl<R: Role> Shared<R> {
             let begin = Instant::now();
             let until = earlier(idle.map(|idle| begin + idle), linger);
             core = self.turn(core, reader, until, true);
+            let mut progress = true;
+            while progress {
+                (core, progress) = self.flush(core);
+            }
             if self.log.is_some() {
                 drop(core);
                 self.drain_log();
@@ -572,14 +595,23 @@ impl<R: Role> Shared<R> {
             return;
         };
         socket.shutdown(Shutdown::Write);
+        let deadline = Instant::now() + LINGER;
         let mut core = self.lock();
-        let Some(mut reader) = core.reader.take() else {
-            drop(core);
+        // A caller that drives is on its way out.
+        core.attendant = Attendant::Asleep;
+        while core.reader.is_none() && Instant::now() < deadline {
+            core = self
+                .attend
+                .wait_timeout(core, DOZE)
+                .unwrap_or_else(PoisonError::into_inner)
+                .0;
+        }
+        let reader = core.reader.take();
+        drop(core);
+        let Some(mut reader) = reader else {
             socket.shutdown(Shutdown::Both);
             return;
         };
-        drop(core);
-        let deadline = Instant::now() + LINGER;
         let mut sink = [0; 4096];
         while !reader.eof {
             match socket.read(&mut sink) {
@@ -607,7 +639,7 @@ impl<R: Role> Shared<R> {
             if let Some(call) = core.calls.pop_front() {
                 drop(core);
                 self.room.notify_one();
-                serve(self, call);
+                self.call(serve, call);
                 continue;
             }
             if !core.conn.output().is_empty() {
@@ -717,11 +749,28 @@ impl<R: Role> Shared<R> {
     }
 
     /// Starts the end: a DISCONNECT is sent, and everything that waits is told.
-    pub(crate) fn disconnect(&self, reason: ssh_proto::error::DisconnectReason, text: &str) {
+    pub(crate) fn disconnect(&self, reason: DisconnectReason, text: &str) {
         let mut core = self.lock();
         core.conn.disconnect(reason, text, Instant::now());
         core.dispatch();
         self.finish(core);
+    }
+
+    /// Waits until everything was written, or nothing can be written any more.
+    pub(crate) fn wait_drained(&self, deadline: Option<Instant>) {
+        let mut core = self.lock();
+        while !core.is_drained() && !core.finished {
+            let left = deadline.map_or(DOZE, |at| at.saturating_duration_since(Instant::now()));
+            if left.is_zero() {
+                return;
+            }
+            // Nobody tells of output that has left, so this looks again and again; it is no place to hurry.
+            core = self
+                .progress
+                .wait_timeout(core, left.min(DOZE))
+                .unwrap_or_else(PoisonError::into_inner)
+                .0;
+        }
     }
 
     /// Waits until the connection's own thread has ended.

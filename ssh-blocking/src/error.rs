@@ -1,6 +1,7 @@
 //! What can go wrong, in one type. Everything about the protocol is [`ssh_proto::Error`]; the rest is sockets, names,
 //! deadlines of single calls, and refusals of the peer that leave the connection as it is.
 
+use std::convert::Infallible;
 use std::fmt;
 use std::io;
 use std::sync::Arc;
@@ -31,6 +32,8 @@ pub enum Error {
     Refused(&'static str),
     /// The deadline of this very call has passed; the text says what it waited for.
     TimedOut(&'static str),
+    /// A user who was asked has given up.
+    Cancelled,
     /// The channel is closed for writing.
     ChannelClosed,
     /// Output of a command that nobody read in time was thrown away, so that the command could end.
@@ -65,6 +68,7 @@ impl Error {
                 _ => io::ErrorKind::Other,
             },
             Self::TimedOut(_) => io::ErrorKind::TimedOut,
+            Self::Cancelled => io::ErrorKind::Interrupted,
             Self::ChannelClosed => io::ErrorKind::BrokenPipe,
             Self::OutputDiscarded => io::ErrorKind::Other,
         }
@@ -88,6 +92,7 @@ impl fmt::Display for Error {
             } => write!(f, "the peer refused the channel: {description} ({reason})"),
             Self::Refused(what) => write!(f, "the peer refused the request {what:?}"),
             Self::TimedOut(what) => write!(f, "timed out: {what}"),
+            Self::Cancelled => f.write_str("cancelled"),
             Self::ChannelClosed => f.write_str("the channel is closed"),
             Self::OutputDiscarded => {
                 f.write_str("output that nobody read was thrown away so that the command could end")
@@ -124,6 +129,12 @@ impl std::error::Error for Error {
 impl From<ssh_proto::Error> for Error {
     fn from(error: ssh_proto::Error) -> Self {
         Self::Connection(error)
+    }
+}
+
+impl From<Infallible> for Error {
+    fn from(never: Infallible) -> Self {
+        match never {}
     }
 }
 

@@ -26,6 +26,12 @@ pub(crate) struct Pair {
 }
 
 impl Transport {
+    /// A stream that was accepted, which is non-blocking already.
+    pub(crate) fn from_mio(stream: mio::net::TcpStream) -> Self {
+        _ = stream.set_nodelay(true);
+        Self(Kind::Socket(Socket::Tcp(stream)))
+    }
+
     /// Two halves that block: the pipes of a child process, a TLS stream's halves, a channel of another connection.
     ///
     /// When the connection ends, the writer is dropped, and the thread that reads ends with the read that it is in.
