@@ -1,5 +1,8 @@
 //! Scenarios, interoperability with other implementations, benchmarks beside them.
 //!
-//! Not published. `conformance/test` at the root of the repository fetches the peers and runs everything.
+//! Not published. `conformance/test` fetches the peers and runs everything.
 
+pub mod app;
+pub mod pair;
 pub mod peers;
+pub mod wire;

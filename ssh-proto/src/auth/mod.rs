@@ -11,6 +11,8 @@ pub(crate) mod event;
 pub(crate) mod prompt;
 pub(crate) mod server;
 pub(crate) mod signature;
+#[cfg(test)]
+mod tests;
 
 pub use attempt::{KeyOffer, LoginAttempt, Proof};
 pub use credential::Credential;

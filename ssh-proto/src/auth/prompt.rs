@@ -26,8 +26,8 @@ impl Prompt {
 /// A keyboard-interactive round of the server (RFC 4256 section 3.2): the question of the client's event
 /// `PromptsReceived`, answered once with as many answers as there are prompts. Packets of the server wait meanwhile.
 ///
-/// A round may have no prompts at all: it only shows text, and is answered with no answers (RFC 4256 section 3.2:
-/// "the client still MUST send an SSH_MSG_USERAUTH_INFO_RESPONSE message").
+/// A round may have no prompts at all: it only shows text, and still waits for its answer, an empty one (RFC 4256
+/// section 3.4).
 ///
 /// ```compile_fail
 /// fn answered_once(prompts: ssh_proto::Prompts) -> [ssh_proto::Prompts; 2] {

@@ -1,6 +1,42 @@
 //! The connection protocol: channels, requests about them, requests about the connection (RFC 4254).
+//!
+//! In: messages 80 to 100, and commands. Out: messages of the same numbers, [`Notice`]s, and the events of each channel,
+//! which are state of the channel until they are taken. Data of a channel is lent from the reader's blocks.
+//!
+//! | file | what it holds |
+//! |---|---|
+//! | `table` | all channels of a connection, their ids, the lists of those that have something to do |
+//! | `state` | one channel: opening, half-closing, what it owes the peer, what it has to tell the caller |
+//! | `incoming` | messages of the peer, by number |
+//! | `open` | opening channels, both ways |
+//! | `request`, `answers` | requests about a channel; replies in order |
+//! | `global` | requests about the connection, keepalive |
+//! | `write` | data on its way out, and who may write next |
+//! | `recv`, `window` | data that came in; the arithmetic of windows |
+//! | `handle` | what a caller can do with a channel |
 
+mod answers;
+mod global;
+mod handle;
+mod incoming;
+mod kinds;
+mod open;
 pub(crate) mod recv;
+mod request;
+mod state;
+mod table;
+mod window;
+mod write;
+
+pub use handle::Channel;
+pub use kinds::{
+    Answer, ChannelEvent, ChannelRequest, ExitSignal, GlobalRequestReceived, GlobalRequestToken,
+    OpenChannel, OpenFailureReason, OpenKind, OpenRequest, Program, PtyRequest, RequestId, Signal,
+    WindowSize,
+};
+#[cfg(feature = "copy-counter")]
+pub use recv::counter::copied;
+pub(crate) use table::Channels;
 
 /// A stream of a channel: its data, or extended data of some type (RFC 4254 section 5.2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -12,3 +48,37 @@ impl Stream {
     /// `SSH_EXTENDED_DATA_STDERR`.
     pub const STDERR: Self = Self(1);
 }
+
+/// A channel of one connection. It is never valid again after the channel is gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ChannelId {
+    /// The number on the wire, which later channels use again.
+    slot: u32,
+    generation: u32,
+}
+
+/// The question behind a request of the peer on a channel. It is answered once, with
+/// [`Channel::reply`]; when the channel is closed it is withdrawn.
+#[derive(Debug, PartialEq, Eq)]
+#[must_use = "the peer waits for an answer"]
+pub struct RequestToken {
+    channel: ChannelId,
+    serial: u32,
+}
+
+/// What the channels tell the connection's caller.
+#[derive(Debug)]
+pub(crate) enum Notice {
+    /// A channel has events. Once until they were all taken.
+    Channel(ChannelId),
+    OpenRequested(OpenRequest),
+    GlobalRequested(GlobalRequestReceived),
+    GlobalReplied {
+        request: RequestId,
+        /// `None`: refused.
+        reply: Option<Vec<u8>>,
+    },
+}
+
+#[cfg(test)]
+mod tests;

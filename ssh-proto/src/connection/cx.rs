@@ -53,3 +53,12 @@ impl<E> Events<E> {
         self.queue.is_empty()
     }
 }
+
+/// The payload of a packet, and where it lies in the block that is being processed: a channel's data is not copied
+/// but remembered as a range of that block.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Payload<'a> {
+    pub(crate) bytes: &'a [u8],
+    /// Of `bytes[0]`, from the start of the block.
+    pub(crate) offset: usize,
+}

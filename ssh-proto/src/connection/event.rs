@@ -133,7 +133,9 @@ macro_rules! from_common {
                     Notice::Channel(id) => Self::Channel(id),
                     Notice::OpenRequested(request) => Self::OpenRequested(request),
                     Notice::GlobalRequested(request) => Self::GlobalRequested(request),
-                    Notice::GlobalReplied { request, reply } => Self::GlobalReplied { request, reply },
+                    Notice::GlobalReplied { request, reply } => {
+                        Self::GlobalReplied { request, reply }
+                    }
                 }
             }
         }
@@ -146,11 +148,17 @@ impl From<ClientAuthEvent> for ClientEvent {
     fn from(event: ClientAuthEvent) -> Self {
         match event {
             ClientAuthEvent::Banner(text) => Self::Banner(text),
-            ClientAuthEvent::AuthenticationRefused { methods, partial_success } => {
-                Self::AuthenticationRefused { methods, partial_success }
-            }
+            ClientAuthEvent::AuthenticationRefused {
+                methods,
+                partial_success,
+            } => Self::AuthenticationRefused {
+                methods,
+                partial_success,
+            },
             ClientAuthEvent::PromptsReceived(prompts) => Self::PromptsReceived(prompts),
-            ClientAuthEvent::PasswordChangeRequested(change) => Self::PasswordChangeRequested(change),
+            ClientAuthEvent::PasswordChangeRequested(change) => {
+                Self::PasswordChangeRequested(change)
+            }
             ClientAuthEvent::SignatureNeeded(request) => Self::SignatureNeeded(request),
             ClientAuthEvent::Authenticated => Self::Authenticated,
         }

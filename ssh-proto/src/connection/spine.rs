@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use zeroize::Zeroize;
 
 use crate::auth::SessionInfo;
+use crate::channel::Payload;
 use crate::connection::cx::Cx;
 use crate::connection::event::Common;
 use crate::connection::role::{AuthMachine, Role, Side};
@@ -19,9 +20,8 @@ use crate::msg::transport::{Debug, Disconnect, Ignore, Ping, Pong, Unimplemented
 use crate::packet::Input;
 use crate::packet::ident::Line;
 use crate::packet::opener::Opened;
-use crate::channel::Payload;
 use crate::transport::Progress;
-use crate::transport::legality::{Phase, Reaction, reaction};
+use crate::transport::legality::{Reaction, reaction};
 
 use super::Connection;
 
@@ -63,7 +63,9 @@ impl<R: Role> Connection<R> {
         let deadlines = R::transport(&self.config).deadlines;
         self.timers.version.start(deadlines.version, self.now);
         if R::SIDE == Side::Server {
-            self.timers.authentication.start(deadlines.authentication, self.now);
+            self.timers
+                .authentication
+                .start(deadlines.authentication, self.now);
         }
         let result = self.transport.start(&self.config, &mut cx!(self));
         self.check(result);
@@ -116,7 +118,11 @@ impl<R: Role> Connection<R> {
             return self.version(rest);
         }
         let limits = *self.limits();
-        let max = if self.auth.is_authenticated() { limits.packet_len } else { limits.packet_len_before_auth };
+        let max = if self.auth.is_authenticated() {
+            limits.packet_len
+        } else {
+            limits.packet_len_before_auth
+        };
         match self.transport.opener.open(rest, max)? {
             Opened::NeedMore(len) => {
                 self.needed = len;
@@ -141,14 +147,19 @@ impl<R: Role> Connection<R> {
             Line::NeedMore => Ok(0),
             Line::Greeting { len } => {
                 let text = printable(bytes.get(..len).unwrap_or_default(), limits.text_len);
-                self.log.add(LogLevel::Info, LogLayer::Transport, || format!("greeting: {}", text.trim_end()));
+                self.log.add(LogLevel::Info, LogLayer::Transport, || {
+                    format!("greeting: {}", text.trim_end())
+                });
                 Ok(len)
             }
             Line::Version { version, len } => {
                 self.transport.peer_version = version.into();
                 self.timers.version.stop();
                 self.log.add(LogLevel::Info, LogLayer::Transport, || {
-                    format!("peer version {}", printable(version, limits.version_line_len))
+                    format!(
+                        "peer version {}",
+                        printable(version, limits.version_line_len)
+                    )
                 });
                 Ok(len)
             }
@@ -156,7 +167,9 @@ impl<R: Role> Connection<R> {
     }
 
     fn packet(&mut self, payload: &mut [u8], offset: usize, len: usize) -> Result<(), Error> {
-        let Some(&number) = payload.first() else { return Err(Error::Bug("a payload without a number")) };
+        let Some(&number) = payload.first() else {
+            return Err(Error::Bug("a payload without a number"));
+        };
         self.timers.last_received = self.now;
         self.timers.unanswered = 0;
         self.log.packet("received", payload);
@@ -189,8 +202,12 @@ impl<R: Role> Connection<R> {
     fn route(&mut self, number: u8, payload: &mut [u8], offset: usize) -> Result<(), Error> {
         match number {
             1 => self.disconnected(payload),
-            2 => self.count_idle_message().and(Ignore::decode(payload).map(drop).map_err(Into::into)),
-            3 => self.count_idle_message().and(Unimplemented::decode(payload).map(drop).map_err(Into::into)),
+            2 => self
+                .count_idle_message()
+                .and(Ignore::decode(payload).map(drop).map_err(Into::into)),
+            3 => self
+                .count_idle_message()
+                .and(Unimplemented::decode(payload).map(drop).map_err(Into::into)),
             4 => {
                 self.count_idle_message()?;
                 let message = Debug::decode(payload)?;
@@ -209,13 +226,22 @@ impl<R: Role> Connection<R> {
                 }
                 self.out.reply(&Pong { data: ping.data })
             }
-            80..=127 => self.channels.handle(Payload { bytes: payload, offset }, &mut cx!(self)),
+            80..=127 => self.channels.handle(
+                Payload {
+                    bytes: payload,
+                    offset,
+                },
+                &mut cx!(self),
+            ),
             _ => self.exchange(payload),
         }
     }
 
     fn exchange(&mut self, payload: &[u8]) -> Result<(), Error> {
-        match self.transport.handle(payload, &self.config, &mut cx!(self))? {
+        match self
+            .transport
+            .handle(payload, &self.config, &mut cx!(self))?
+        {
             Progress::Nothing => {}
             Progress::Established => {
                 if R::SIDE == Side::Client {
@@ -241,11 +267,18 @@ impl<R: Role> Connection<R> {
         let message = Disconnect::decode(payload)?;
         let description = printable(message.description, self.limits().text_len);
         let reason = DisconnectReason(message.reason_code);
-        Err(Error::Disconnected(std::sync::Arc::new(Disconnected { reason, description })))
+        Err(Error::Disconnected(std::sync::Arc::new(Disconnected {
+            reason,
+            description,
+        })))
     }
 
     fn unexpected(&self, message: u8) -> Error {
-        PeerError::UnexpectedMessage { message, stage: self.stage() }.into()
+        PeerError::UnexpectedMessage {
+            message,
+            stage: self.stage(),
+        }
+        .into()
     }
 
     /// What is going on, for errors.
@@ -353,7 +386,8 @@ impl<R: Role> Connection<R> {
             });
         }
         self.out.end();
-        self.log.add(LogLevel::Error, LogLayer::Transport, || error.to_string());
+        self.log
+            .add(LogLevel::Error, LogLayer::Transport, || error.to_string());
         self.channels.end(&mut cx!(self));
         self.pending = Vec::new();
         self.stalled = false;
@@ -374,11 +408,19 @@ impl<R: Role> Connection<R> {
         self.timers.exchanging = exchanging;
         self.timers.key_exchange.run(!self.transport.is_held(), now);
         if R::SIDE == Side::Client {
-            self.timers.authentication.run(self.auth.is_waiting_for_peer(), now);
+            self.timers
+                .authentication
+                .run(self.auth.is_waiting_for_peer(), now);
         }
-        let idle = self.out.idle_memory().saturating_add(self.channels.idle_memory()).saturating_add(
-            if self.pending.is_empty() { self.pending.capacity() } else { 0 },
-        );
+        let idle = self
+            .out
+            .idle_memory()
+            .saturating_add(self.channels.idle_memory())
+            .saturating_add(if self.pending.is_empty() {
+                self.pending.capacity()
+            } else {
+                0
+            });
         if idle > TRIM_ABOVE {
             if self.timers.trim.is_none() {
                 self.timers.trim = now.checked_add(TRIM_AFTER);
@@ -397,13 +439,17 @@ impl<R: Role> Connection<R> {
         for (passed, stage) in [
             (self.timers.version.has_passed(now), Stage::VersionExchange),
             (self.timers.key_exchange.has_passed(now), Stage::KeyExchange),
-            (self.timers.authentication.has_passed(now), Stage::Authentication),
+            (
+                self.timers.authentication.has_passed(now),
+                Stage::Authentication,
+            ),
         ] {
             if passed {
                 return self.fail(Error::TimedOut(stage));
             }
         }
-        self.auth.handle_timeout(&mut cx!(self));
+        let result = self.auth.handle_timeout(&mut cx!(self));
+        self.check(result);
         self.channels.handle_timeout(&mut cx!(self));
         if self.idle_deadline().is_some_and(|at| at <= now) {
             return self.fail(Error::TimedOut(Stage::Idle));
@@ -415,7 +461,9 @@ impl<R: Role> Connection<R> {
 
     /// RFC 4254 section 4 makes every peer answer a global request, if only with a refusal.
     fn keepalive(&mut self) {
-        let Some(keepalive) = R::transport(&self.config).keepalive else { return };
+        let Some(keepalive) = R::transport(&self.config).keepalive else {
+            return;
+        };
         if self.timers.unanswered >= keepalive.count.max(1) {
             return self.fail(Error::TimedOut(Stage::Keepalive));
         }
@@ -443,7 +491,10 @@ impl<R: Role> Connection<R> {
         if !self.auth.is_authenticated() || self.closed.is_some() {
             return None;
         }
-        self.timers.last_received.max(self.timers.last_sent).checked_add(limit)
+        self.timers
+            .last_received
+            .max(self.timers.last_sent)
+            .checked_add(limit)
     }
 
     fn trim(&mut self) {
@@ -453,11 +504,5 @@ impl<R: Role> Connection<R> {
         if self.pending.is_empty() {
             self.pending = Vec::new();
         }
-    }
-
-    /// The phase, for tests.
-    #[cfg(test)]
-    pub(crate) fn phase(&self) -> Phase {
-        self.transport.phase(self.auth.is_authenticated())
     }
 }

@@ -22,12 +22,18 @@ enum State {
 }
 
 impl Deadline {
-    pub(crate) const OFF: Self = Self { left: Duration::ZERO, state: State::Off };
+    pub(crate) const OFF: Self = Self {
+        left: Duration::ZERO,
+        state: State::Off,
+    };
 
     /// Starts anew; without a limit it never ends.
     pub(crate) fn start(&mut self, limit: Option<Duration>, now: Instant) {
         *self = match limit.and_then(|left| Some((left, now.checked_add(left)?))) {
-            Some((left, end)) => Self { left, state: State::Until(end) },
+            Some((left, end)) => Self {
+                left,
+                state: State::Until(end),
+            },
             None => Self::OFF,
         };
     }
@@ -76,7 +82,10 @@ mod tests {
     use super::*;
 
     #[test]
-    #[expect(clippy::disallowed_methods, reason = "a test needs a time to start from")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "a test needs a time to start from"
+    )]
     fn a_pause_does_not_count() {
         let start = Instant::now();
         let at = |seconds| start + Duration::from_secs(seconds);

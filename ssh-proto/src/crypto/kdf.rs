@@ -2,7 +2,6 @@
 //! PROTOCOL.key. In: a passphrase and the protected bytes. Out: the bytes in clear.
 #![cfg(feature = "encrypted-keys")]
 
-mod chachapoly;
 mod file_cipher;
 
 use zeroize::Zeroizing;

@@ -55,7 +55,12 @@ pub(crate) struct KeySource {
 
 impl KeySource {
     pub(crate) fn new(kex: Kex, secret: &SharedSecret, hash: Digest, session_id: Digest) -> Self {
-        Self { kex, secret: encoded(secret), hash, session_id }
+        Self {
+            kex,
+            secret: encoded(secret),
+            hash,
+            session_id,
+        }
     }
 
     /// The keys from client to server: letters A, C and E.
@@ -68,7 +73,11 @@ impl KeySource {
         self.direction(&negotiated.server_to_client, [b'B', b'D', b'F'])
     }
 
-    fn direction(&self, algorithms: &DirectionAlgorithms, [iv, key, mac]: [u8; 3]) -> DirectionKeys {
+    fn direction(
+        &self,
+        algorithms: &DirectionAlgorithms,
+        [iv, key, mac]: [u8; 3],
+    ) -> DirectionKeys {
         DirectionKeys {
             cipher: algorithms.cipher,
             mac: algorithms.mac,

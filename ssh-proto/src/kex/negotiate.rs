@@ -16,8 +16,14 @@ use crate::wire::NameList;
 const EXT_INFO: [(Side, &str); 2] = [(Side::Client, "ext-info-c"), (Side::Server, "ext-info-s")];
 /// Strict key exchange under OpenSSH's name (PROTOCOL section 1.10) and under that of draft-miller-sshm-strict-kex.
 const STRICT: [(Side, [&str; 2]); 2] = [
-    (Side::Client, ["kex-strict-c-v00@openssh.com", "kex-strict-c"]),
-    (Side::Server, ["kex-strict-s-v00@openssh.com", "kex-strict-s"]),
+    (
+        Side::Client,
+        ["kex-strict-c-v00@openssh.com", "kex-strict-c"],
+    ),
+    (
+        Side::Server,
+        ["kex-strict-s-v00@openssh.com", "kex-strict-s"],
+    ),
 ];
 
 /// The algorithms in force.
@@ -71,13 +77,33 @@ pub(crate) fn local_kexinit(
     let mut kex: Vec<&str> = algorithms.kex.names().collect();
     if first {
         // RFC 8308 section 2.1 and strict-kex: "only in the first key exchange".
-        kex.extend(EXT_INFO.iter().filter(|(whose, _)| *whose == side).map(|(_, name)| *name));
-        kex.extend(STRICT.iter().filter(|(whose, _)| *whose == side).flat_map(|(_, names)| *names));
+        kex.extend(
+            EXT_INFO
+                .iter()
+                .filter(|(whose, _)| *whose == side)
+                .map(|(_, name)| *name),
+        );
+        kex.extend(
+            STRICT
+                .iter()
+                .filter(|(whose, _)| *whose == side)
+                .flat_map(|(_, names)| *names),
+        );
     }
     let join = |names: &mut dyn Iterator<Item = &'static str>| names.collect::<Vec<_>>().join(",");
-    let (kex, host_keys) = (kex.join(","), join(&mut host_keys.iter().map(|key| key.name())));
-    let (ciphers, macs) = (join(&mut algorithms.ciphers.names()), join(&mut algorithms.macs.names()));
-    let compression = Compression::DEFAULT.iter().map(|c| c.name()).collect::<Vec<_>>().join(",");
+    let (kex, host_keys) = (
+        kex.join(","),
+        join(&mut host_keys.iter().map(|key| key.name())),
+    );
+    let (ciphers, macs) = (
+        join(&mut algorithms.ciphers.names()),
+        join(&mut algorithms.macs.names()),
+    );
+    let compression = Compression::DEFAULT
+        .iter()
+        .map(|c| c.name())
+        .collect::<Vec<_>>()
+        .join(",");
     KexInit {
         cookie,
         kex_algorithms: NameList::new(&kex),
@@ -97,7 +123,11 @@ pub(crate) fn local_kexinit(
 }
 
 /// Negotiates. `side` is ours; it decides whose list is the client's, and who is named in an error.
-pub(crate) fn negotiate(local: &KexInit<'_>, peer: &KexInit<'_>, side: Side) -> Result<Outcome, Error> {
+pub(crate) fn negotiate(
+    local: &KexInit<'_>,
+    peer: &KexInit<'_>,
+    side: Side,
+) -> Result<Outcome, Error> {
     let (client, server) = match side {
         Side::Client => (local, peer),
         Side::Server => (peer, local),
@@ -108,12 +138,24 @@ pub(crate) fn negotiate(local: &KexInit<'_>, peer: &KexInit<'_>, side: Side) -> 
         let [cipher_is, mac_is, comp_is] = what;
         let cipher: Cipher = pick.first(c_cipher, s_cipher, cipher_is)?;
         // RFC 5647 section 5.1 as OpenSSH reads it: a cipher that authenticates needs no MAC, whatever the lists say.
-        let mac = if cipher.is_aead() { None } else { Some(pick.first::<Mac>(c_mac, s_mac, mac_is)?) };
+        let mac = if cipher.is_aead() {
+            None
+        } else {
+            Some(pick.first::<Mac>(c_mac, s_mac, mac_is)?)
+        };
         let compression = pick.first(c_comp, s_comp, comp_is)?;
-        Ok::<_, Error>(DirectionAlgorithms { cipher, mac, compression })
+        Ok::<_, Error>(DirectionAlgorithms {
+            cipher,
+            mac,
+            compression,
+        })
     };
     let negotiated = Negotiated {
-        kex: pick.first(client.kex_algorithms, server.kex_algorithms, "key exchange method")?,
+        kex: pick.first(
+            client.kex_algorithms,
+            server.kex_algorithms,
+            "key exchange method",
+        )?,
         host_key: pick.first(
             client.server_host_key_algorithms,
             server.server_host_key_algorithms,
@@ -158,7 +200,8 @@ pub(crate) fn negotiate(local: &KexInit<'_>, peer: &KexInit<'_>, side: Side) -> 
     Ok(Outcome {
         negotiated,
         guess_is_right: client.kex_algorithms.first() == server.kex_algorithms.first()
-            && client.server_host_key_algorithms.first() == server.server_host_key_algorithms.first(),
+            && client.server_host_key_algorithms.first()
+                == server.server_host_key_algorithms.first(),
         peer_takes_ext_info: EXT_INFO
             .iter()
             .any(|(whose, name)| *whose != side && peer.kex_algorithms.contains(name)),
@@ -169,7 +212,11 @@ fn says_strict(kexinit: &KexInit<'_>, side: Side) -> bool {
     STRICT
         .iter()
         .filter(|(whose, _)| *whose == side)
-        .any(|(_, names)| names.iter().any(|name| kexinit.kex_algorithms.contains(name)))
+        .any(|(_, names)| {
+            names
+                .iter()
+                .any(|name| kexinit.kex_algorithms.contains(name))
+        })
 }
 
 struct Picker {
@@ -179,15 +226,28 @@ struct Picker {
 impl Picker {
     /// RFC 4253 section 7.1: "the first algorithm on the client's name-list that is also on the server's name-list".
     /// Markers such as `ext-info-c` are no algorithms of ours and so never chosen.
-    fn first<A: Algorithm>(&self, client: NameList<'_>, server: NameList<'_>, what: &'static str) -> Result<A, Error> {
-        client.iter().filter(|name| server.contains(name)).find_map(A::from_name).ok_or_else(|| {
-            let (local, peer) = match self.side {
-                Side::Client => (client, server),
-                Side::Server => (server, client),
-            };
-            let shown = |list: NameList<'_>| list.as_str().chars().take(512).collect();
-            Error::Incompatible(Arc::new(Incompatible { what, local: shown(local), peer: shown(peer) }))
-        })
+    fn first<A: Algorithm>(
+        &self,
+        client: NameList<'_>,
+        server: NameList<'_>,
+        what: &'static str,
+    ) -> Result<A, Error> {
+        client
+            .iter()
+            .filter(|name| server.contains(name))
+            .find_map(A::from_name)
+            .ok_or_else(|| {
+                let (local, peer) = match self.side {
+                    Side::Client => (client, server),
+                    Side::Server => (server, client),
+                };
+                let shown = |list: NameList<'_>| list.as_str().chars().take(512).collect();
+                Error::Incompatible(Arc::new(Incompatible {
+                    what,
+                    local: shown(local),
+                    peer: shown(peer),
+                }))
+            })
     }
 }
 
@@ -198,13 +258,23 @@ mod tests {
     use proptest::prelude::*;
 
     fn kexinit(config: &TransportConfig, side: Side) -> Vec<u8> {
-        local_kexinit(config, SignatureAlgorithm::DEFAULT, side, true, false, [0; 16])
+        local_kexinit(
+            config,
+            SignatureAlgorithm::DEFAULT,
+            side,
+            true,
+            false,
+            [0; 16],
+        )
     }
 
     fn both(client: &TransportConfig, server: &TransportConfig) -> [Result<Outcome, Error>; 2] {
         let (c, s) = (kexinit(client, Side::Client), kexinit(server, Side::Server));
         let (c, s) = (KexInit::decode(&c).unwrap(), KexInit::decode(&s).unwrap());
-        [negotiate(&c, &s, Side::Client), negotiate(&s, &c, Side::Server)]
+        [
+            negotiate(&c, &s, Side::Client),
+            negotiate(&s, &c, Side::Server),
+        ]
     }
 
     fn shuffled<A: Algorithm>() -> impl Strategy<Value = Preference<A>> {
@@ -261,6 +331,8 @@ mod tests {
         let [at_client, _] = both(&client, &server);
         let text = at_client.unwrap_err().to_string();
         assert!(text.contains("cipher from client to server"), "{text}");
-        assert!(text.contains("this side has aes128-ctr") && text.contains("the peer has aes256-ctr"));
+        assert!(
+            text.contains("this side has aes128-ctr") && text.contains("the peer has aes256-ctr")
+        );
     }
 }

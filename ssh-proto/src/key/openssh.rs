@@ -143,7 +143,7 @@ impl<'a> Envelope<'a> {
         if rounds > max_rounds {
             return Err(KeyError::Limit("more bcrypt rounds than are allowed"));
         }
-        if !self.section.len().is_multiple_of(cipher.block_len()) {
+        if !self.section.len().is_multiple_of(FileCipher::BLOCK_LEN) {
             return Err(KeyError::malformed("private section", Malformed::Value));
         }
         if self.tag.len() != cipher.tag_len() {

@@ -1,9 +1,9 @@
 //! The version exchange (RFC 4253 section 4.2): the only bytes of a connection that are no packets.
 
 use crate::config::TransportConfig;
+use crate::connection::role::Side;
 use crate::error::PeerError;
 use crate::limits::Limits;
-use crate::connection::role::Side;
 
 /// Our version line without CR LF. What RFC 4253 section 4.2 does not allow in `softwareversion` is left out.
 pub(crate) fn local_version(config: &TransportConfig) -> String {
@@ -13,7 +13,14 @@ pub(crate) fn local_version(config: &TransportConfig) -> String {
         .filter(|&c| c.is_ascii_graphic() && c != '-')
         .take(200)
         .collect();
-    format!("SSH-2.0-{}", if software.is_empty() { "ssh_proto" } else { &software })
+    format!(
+        "SSH-2.0-{}",
+        if software.is_empty() {
+            "ssh_proto"
+        } else {
+            &software
+        }
+    )
 }
 
 /// Reads lines until the peer's version is there.
@@ -36,7 +43,12 @@ pub(crate) enum Line<'a> {
 
 impl IdentReader {
     /// Looks at the next line. `side` is ours: only a server may greet.
-    pub(crate) fn next<'a>(&mut self, bytes: &'a [u8], side: Side, limits: &Limits) -> Result<Line<'a>, PeerError> {
+    pub(crate) fn next<'a>(
+        &mut self,
+        bytes: &'a [u8],
+        side: Side,
+        limits: &Limits,
+    ) -> Result<Line<'a>, PeerError> {
         let is_version = bytes.starts_with(b"SSH-");
         if !is_version && side == Side::Server {
             // RFC 4253 section 4.2: "When the connection has been established, both sides MUST send an identification
@@ -60,7 +72,8 @@ impl IdentReader {
         if !is_version {
             self.lines = self.lines.saturating_add(1);
             self.bytes = self.bytes.saturating_add(len);
-            if self.lines > limits.lines_before_version || self.bytes > limits.bytes_before_version {
+            if self.lines > limits.lines_before_version || self.bytes > limits.bytes_before_version
+            {
                 return Err(PeerError::Version("too much text before it"));
             }
             return Ok(Line::Greeting { len });
@@ -77,7 +90,9 @@ impl IdentReader {
             return Err(PeerError::Version("it has a NUL or a stray CR"));
         }
         // RFC 4253 section 5.1: a server that also speaks 1.x says 1.99.
-        if !(version.starts_with(b"SSH-2.0-") || (side == Side::Client && version.starts_with(b"SSH-1.99-"))) {
+        if !(version.starts_with(b"SSH-2.0-")
+            || (side == Side::Client && version.starts_with(b"SSH-1.99-")))
+        {
             return Err(PeerError::Version("its protocol version is not 2.0"));
         }
         Ok(Line::Version { version, len })
@@ -95,14 +110,26 @@ mod tests {
     #[test]
     fn both_line_ends_are_taken() {
         for line in [&b"SSH-2.0-x y\r\n"[..], b"SSH-2.0-x y\n"] {
-            assert_eq!(read(Side::Server, line), Ok(Line::Version { version: b"SSH-2.0-x y", len: line.len() }));
+            assert_eq!(
+                read(Side::Server, line),
+                Ok(Line::Version {
+                    version: b"SSH-2.0-x y",
+                    len: line.len()
+                })
+            );
         }
-        assert!(matches!(read(Side::Client, b"SSH-1.99-old\r\n"), Ok(Line::Version { .. })));
+        assert!(matches!(
+            read(Side::Client, b"SSH-1.99-old\r\n"),
+            Ok(Line::Version { .. })
+        ));
     }
 
     #[test]
     fn only_a_server_may_greet() {
-        assert_eq!(read(Side::Client, b"hello\r\nSSH-"), Ok(Line::Greeting { len: 7 }));
+        assert_eq!(
+            read(Side::Client, b"hello\r\nSSH-"),
+            Ok(Line::Greeting { len: 7 })
+        );
         assert!(read(Side::Server, b"hello\r\n").is_err());
         assert!(read(Side::Server, b"SX").is_err());
         assert_eq!(read(Side::Server, b"SS"), Ok(Line::NeedMore));
@@ -132,15 +159,26 @@ mod tests {
     fn a_greeting_has_1024_lines_at_the_most() {
         let (mut reader, limits) = (IdentReader::default(), Limits::default());
         for _ in 0..1024 {
-            assert_eq!(reader.next(b"x\n", Side::Client, &limits), Ok(Line::Greeting { len: 2 }));
+            assert_eq!(
+                reader.next(b"x\n", Side::Client, &limits),
+                Ok(Line::Greeting { len: 2 })
+            );
         }
-        assert!(reader.clone_for_test().next(b"SSH-2.0-x\n", Side::Client, &limits).is_ok());
+        assert!(
+            reader
+                .clone_for_test()
+                .next(b"SSH-2.0-x\n", Side::Client, &limits)
+                .is_ok()
+        );
         assert!(reader.next(b"x\n", Side::Client, &limits).is_err());
     }
 
     impl IdentReader {
         fn clone_for_test(&self) -> Self {
-            Self { lines: self.lines, bytes: self.bytes }
+            Self {
+                lines: self.lines,
+                bytes: self.bytes,
+            }
         }
     }
 
@@ -152,7 +190,10 @@ mod tests {
 
     #[test]
     fn our_own_line_keeps_to_the_rules() {
-        let config = TransportConfig { software: "a-b c\r\nd".to_owned(), ..TransportConfig::default() };
+        let config = TransportConfig {
+            software: "a-b c\r\nd".to_owned(),
+            ..TransportConfig::default()
+        };
         assert_eq!(local_version(&config), "SSH-2.0-abcd");
     }
 }

@@ -92,7 +92,10 @@ impl fmt::Debug for Input {
 impl From<Vec<u8>> for Input {
     /// A buffer whose bytes are all there already.
     fn from(buf: Vec<u8>) -> Self {
-        Self { filled: buf.len(), buf }
+        Self {
+            filled: buf.len(),
+            buf,
+        }
     }
 }
 

@@ -27,5 +27,9 @@ pub(crate) struct Layout {
 
 impl Layout {
     /// Before the first keys (RFC 4253 section 6: "multiple of the cipher block size or 8, whichever is larger").
-    pub(crate) const PLAIN: Self = Self { block: 8, length_apart: false, tag: 0 };
+    pub(crate) const PLAIN: Self = Self {
+        block: 8,
+        length_apart: false,
+        tag: 0,
+    };
 }

@@ -36,7 +36,14 @@ pub(crate) enum Opened {
 impl Opener {
     /// Packets in clear, as they are before the first NEWKEYS.
     pub(crate) fn plain() -> Self {
-        Self { keys: None, mac: None, layout: Layout::PLAIN, sequence: 0, traffic: Traffic::default(), length: None }
+        Self {
+            keys: None,
+            mac: None,
+            layout: Layout::PLAIN,
+            sequence: 0,
+            traffic: Traffic::default(),
+            length: None,
+        }
     }
 
     /// An opener with new keys; [`follow`](Self::follow) says from which packet on.
@@ -44,11 +51,21 @@ impl Opener {
         const BUG: Error = Error::Bug("derived keys of a wrong length");
         let open = OpenKey::new(keys.cipher, keys.key.expose(), keys.iv.expose()).ok_or(BUG)?;
         let mac = match keys.mac {
-            Some(mac) => Some((MacKey::new(mac, keys.mac_key.expose()).ok_or(BUG)?, mac.is_etm())),
+            Some(mac) => Some((
+                MacKey::new(mac, keys.mac_key.expose()).ok_or(BUG)?,
+                mac.is_etm(),
+            )),
             None => None,
         };
         let layout = layout(keys);
-        Ok(Self { keys: Some(open), mac, layout, sequence: 0, traffic: Traffic::default(), length: None })
+        Ok(Self {
+            keys: Some(open),
+            mac,
+            layout,
+            sequence: 0,
+            traffic: Traffic::default(),
+            length: None,
+        })
     }
 
     /// Takes the place of `previous`. Strict key exchange counts from 0 again.
@@ -72,7 +89,11 @@ impl Opener {
         let Some(length) = self.read_length(bytes)? else {
             return Ok(Opened::NeedMore(self.layout.block));
         };
-        let Layout { block, length_apart, tag } = self.layout;
+        let Layout {
+            block,
+            length_apart,
+            tag,
+        } = self.layout;
         let bad_length = PeerError::PacketLength(length);
         let packet_length = usize::try_from(length).map_err(|_| bad_length)?;
         let end = packet_length.checked_add(LENGTH_LEN).ok_or(bad_length)?;
@@ -100,9 +121,10 @@ impl Opener {
         // RFC 4253 section 6: at least four bytes of padding; and a payload without a message number is none.
         let start = LENGTH_LEN.saturating_add(1);
         match end.checked_sub(padding) {
-            Some(payload_end) if padding >= 4 && payload_end > start => {
-                Ok(Opened::Packet { payload: start..payload_end, len })
-            }
+            Some(payload_end) if padding >= 4 && payload_end > start => Ok(Opened::Packet {
+                payload: start..payload_end,
+                len,
+            }),
             _ => Err(bad_length),
         }
     }
@@ -111,11 +133,15 @@ impl Opener {
         if self.length.is_some() {
             return Ok(self.length);
         }
-        let Some(&field) = bytes.first_chunk::<LENGTH_LEN>() else { return Ok(None) };
+        let Some(&field) = bytes.first_chunk::<LENGTH_LEN>() else {
+            return Ok(None);
+        };
         let length = match &mut self.keys {
             Some(OpenKey::ChaCha(key)) => key.length(self.sequence, field),
             Some(OpenKey::Ctr(key)) if !self.layout.length_apart => {
-                let Some(first) = bytes.get_mut(..self.layout.block) else { return Ok(None) };
+                let Some(first) = bytes.get_mut(..self.layout.block) else {
+                    return Ok(None);
+                };
                 key.apply(first).map_err(|_| PeerError::MacIncorrect)?;
                 first.first_chunk().copied().unwrap_or_default()
             }
@@ -132,20 +158,27 @@ impl Opener {
             (None, _) => Ok(()),
             (Some(OpenKey::Gcm(key)), _) => {
                 let (length, body) = packet.split_first_chunk_mut::<LENGTH_LEN>().ok_or(WRONG)?;
-                key.open(length, body, tag.try_into().map_err(|_| WRONG)?).map_err(|_| WRONG)
+                key.open(length, body, tag.try_into().map_err(|_| WRONG)?)
+                    .map_err(|_| WRONG)
             }
-            (Some(OpenKey::ChaCha(key)), _) => {
-                key.open(sequence, packet, tag.try_into().map_err(|_| WRONG)?).map_err(|_| WRONG)
-            }
+            (Some(OpenKey::ChaCha(key)), _) => key
+                .open(sequence, packet, tag.try_into().map_err(|_| WRONG)?)
+                .map_err(|_| WRONG),
             (Some(OpenKey::Ctr(key)), Some((mac, true))) => {
                 if !mac.verify(sequence, packet, tag) {
                     return Err(WRONG);
                 }
-                key.apply(packet.get_mut(LENGTH_LEN..).ok_or(WRONG)?).map_err(|_| WRONG)
+                key.apply(packet.get_mut(LENGTH_LEN..).ok_or(WRONG)?)
+                    .map_err(|_| WRONG)
             }
             (Some(OpenKey::Ctr(key)), Some((mac, false))) => {
-                key.apply(packet.get_mut(self.layout.block..).ok_or(WRONG)?).map_err(|_| WRONG)?;
-                if mac.verify(sequence, packet, tag) { Ok(()) } else { Err(WRONG) }
+                key.apply(packet.get_mut(self.layout.block..).ok_or(WRONG)?)
+                    .map_err(|_| WRONG)?;
+                if mac.verify(sequence, packet, tag) {
+                    Ok(())
+                } else {
+                    Err(WRONG)
+                }
             }
             (Some(OpenKey::Ctr(_)), None) => Err(WRONG),
         }

@@ -1,9 +1,9 @@
 //! Sealing packets: header, padding, encryption, MAC, in place at the tail of the output (RFC 4253 section 6).
 
+use crate::crypto::CryptoFault;
 use crate::crypto::cipher::{self, SealKey};
 use crate::crypto::drbg::Drbg;
 use crate::crypto::mac::MacKey;
-use crate::crypto::CryptoFault;
 use crate::error::{Error, PeerError};
 
 use super::keys::{DirectionKeys, Layout};
@@ -32,7 +32,9 @@ pub(crate) struct Traffic {
 
 impl Traffic {
     pub(crate) fn count(&mut self, len: usize) {
-        self.bytes = self.bytes.saturating_add(u64::try_from(len).unwrap_or(u64::MAX));
+        self.bytes = self
+            .bytes
+            .saturating_add(u64::try_from(len).unwrap_or(u64::MAX));
         self.packets = self.packets.saturating_add(1);
     }
 }
@@ -40,7 +42,13 @@ impl Traffic {
 impl Sealer {
     /// Packets in clear, as they are before the first NEWKEYS.
     pub(crate) fn plain() -> Self {
-        Self { keys: None, mac: None, layout: Layout::PLAIN, sequence: 0, traffic: Traffic::default() }
+        Self {
+            keys: None,
+            mac: None,
+            layout: Layout::PLAIN,
+            sequence: 0,
+            traffic: Traffic::default(),
+        }
     }
 
     /// A sealer with new keys that counts packets from `sequence` on.
@@ -48,11 +56,20 @@ impl Sealer {
         const BUG: Error = Error::Bug("derived keys of a wrong length");
         let seal = SealKey::new(keys.cipher, keys.key.expose(), keys.iv.expose()).ok_or(BUG)?;
         let mac = match keys.mac {
-            Some(mac) => Some((MacKey::new(mac, keys.mac_key.expose()).ok_or(BUG)?, mac.is_etm())),
+            Some(mac) => Some((
+                MacKey::new(mac, keys.mac_key.expose()).ok_or(BUG)?,
+                mac.is_etm(),
+            )),
             None => None,
         };
         let layout = layout(keys);
-        Ok(Self { keys: Some(seal), mac, layout, sequence, traffic: Traffic::default() })
+        Ok(Self {
+            keys: Some(seal),
+            mac,
+            layout,
+            sequence,
+            traffic: Traffic::default(),
+        })
     }
 
     /// The sequence number of the next packet.
@@ -66,25 +83,50 @@ impl Sealer {
     }
 
     /// Seals what lies behind `start` in `buf`: [`HEADER_LEN`] bytes of room, then the payload.
-    pub(crate) fn seal(&mut self, buf: &mut Vec<u8>, start: usize, rng: &mut Drbg) -> Result<(), Error> {
-        let Layout { block, length_apart, .. } = self.layout;
+    pub(crate) fn seal(
+        &mut self,
+        buf: &mut Vec<u8>,
+        start: usize,
+        rng: &mut Drbg,
+    ) -> Result<(), Error> {
+        let Layout {
+            block,
+            length_apart,
+            ..
+        } = self.layout;
         let body = buf.len().saturating_sub(start).saturating_sub(LENGTH_LEN);
-        let counted = if length_apart { body } else { body.saturating_add(LENGTH_LEN) };
+        let counted = if length_apart {
+            body
+        } else {
+            body.saturating_add(LENGTH_LEN)
+        };
         // RFC 4253 section 6: "There MUST be at least four bytes of padding."
-        let short = counted.saturating_add(4).checked_rem(block).unwrap_or_default();
-        let padding = if short == 0 { 4 } else { 4_usize.saturating_add(block).saturating_sub(short) };
+        let short = counted
+            .saturating_add(4)
+            .checked_rem(block)
+            .unwrap_or_default();
+        let padding = if short == 0 {
+            4
+        } else {
+            4_usize.saturating_add(block).saturating_sub(short)
+        };
         let end = buf.len();
         buf.resize(end.saturating_add(padding), 0);
         rng.fill(buf.get_mut(end..).unwrap_or_default());
         let packet = buf.get_mut(start..).unwrap_or_default();
-        let len = u32::try_from(body.saturating_add(padding)).unwrap_or(u32::MAX).to_be_bytes();
-        if let (Some((length, rest)), Ok(padding)) = (packet.split_first_chunk_mut(), u8::try_from(padding)) {
+        let len = u32::try_from(body.saturating_add(padding))
+            .unwrap_or(u32::MAX)
+            .to_be_bytes();
+        if let (Some((length, rest)), Ok(padding)) =
+            (packet.split_first_chunk_mut(), u8::try_from(padding))
+        {
             *length = len;
             if let Some(field) = rest.first_mut() {
                 *field = padding;
             }
         }
-        self.protect(buf, start, len).map_err(|CryptoFault| Error::Bug("a packet could not be sealed"))?;
+        self.protect(buf, start, len)
+            .map_err(|CryptoFault| Error::Bug("a packet could not be sealed"))?;
         self.traffic.count(buf.len().saturating_sub(start));
         // Before the first keys the counter must not run over: strict key exchange would be fooled by it.
         self.sequence = match self.sequence.checked_add(1) {
@@ -94,7 +136,12 @@ impl Sealer {
         Ok(())
     }
 
-    fn protect(&mut self, buf: &mut Vec<u8>, start: usize, len: [u8; LENGTH_LEN]) -> Result<(), CryptoFault> {
+    fn protect(
+        &mut self,
+        buf: &mut Vec<u8>,
+        start: usize,
+        len: [u8; LENGTH_LEN],
+    ) -> Result<(), CryptoFault> {
         let packet = buf.get_mut(start..).ok_or(CryptoFault)?;
         match (&mut self.keys, &self.mac) {
             (None, _) => {}
@@ -128,7 +175,9 @@ pub(crate) fn layout(keys: &DirectionKeys) -> Layout {
     Layout {
         block: cipher::block_len(keys.cipher),
         length_apart: keys.mac.is_none_or(|mac| mac.is_etm()),
-        tag: keys.mac.map_or_else(|| cipher::tag_len(keys.cipher), MacKey::len),
+        tag: keys
+            .mac
+            .map_or_else(|| cipher::tag_len(keys.cipher), MacKey::len),
     }
 }
 

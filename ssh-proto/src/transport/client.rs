@@ -1,9 +1,9 @@
 //! The client's half of a key exchange: it sends its value first and judges the host key (RFC 5656 section 4).
 
+use crate::config::ClientConfig;
 use crate::connection::cx::Cx;
 use crate::connection::event::{ClientEvent, HostKeyOffer};
 use crate::connection::role::{ClientRole, Side};
-use crate::config::ClientConfig;
 use crate::crypto::agree::Ephemeral;
 use crate::error::{Error, PeerError};
 use crate::key::PublicKey;
@@ -21,9 +21,15 @@ use super::{Exchange, Finished, KexHalf, Known, Step};
 /// ```
 pub(crate) enum ClientKex {
     /// Our value is out.
-    Waiting { ephemeral: Ephemeral, share: Vec<u8> },
+    Waiting {
+        ephemeral: Ephemeral,
+        share: Vec<u8>,
+    },
     /// The signature is good; the caller has yet to trust the host key. Packets wait.
-    Judging { finished: Box<Finished>, serial: u64 },
+    Judging {
+        finished: Box<Finished>,
+        serial: u64,
+    },
 }
 
 impl std::fmt::Debug for ClientKex {
@@ -37,8 +43,8 @@ impl std::fmt::Debug for ClientKex {
 
 impl ClientKex {
     fn send(kex: crate::names::Kex, cx: &mut Cx<'_, ClientEvent>) -> Result<Self, Error> {
-        let (ephemeral, share) =
-            Ephemeral::generate(kex, cx.out.rng()).map_err(|_| Error::Bug("no key exchange value"))?;
+        let (ephemeral, share) = Ephemeral::generate(kex, cx.out.rng())
+            .map_err(|_| Error::Bug("no key exchange value"))?;
         cx.out.transport(&KexEcdhInit { q_c: &share });
         Ok(Self::Waiting { ephemeral, share })
     }
@@ -87,18 +93,25 @@ impl KexHalf<ClientRole> for ClientKex {
         cx: &mut Cx<'_, ClientEvent>,
     ) -> Result<Step<Self>, Error> {
         let Self::Waiting { ephemeral, share } = self else {
-            return Err(super::unexpected(payload.first().copied().unwrap_or_default()));
+            return Err(super::unexpected(
+                payload.first().copied().unwrap_or_default(),
+            ));
         };
         if payload.first() != Some(&KexEcdhReply::NUMBER) {
-            return Err(super::unexpected(payload.first().copied().unwrap_or_default()));
+            return Err(super::unexpected(
+                payload.first().copied().unwrap_or_default(),
+            ));
         }
         let reply = KexEcdhReply::decode(payload)?;
         let algorithm = exchange.negotiated.host_key;
-        let host_key = PublicKey::from_blob(reply.k_s).map_err(|_| PeerError::HostKey("it cannot be read"))?;
+        let host_key =
+            PublicKey::from_blob(reply.k_s).map_err(|_| PeerError::HostKey("it cannot be read"))?;
         if !host_key.algorithms().contains(&algorithm) {
             return Err(PeerError::HostKey("it is not of the negotiated kind").into());
         }
-        let secret = ephemeral.agree(reply.q_s).map_err(|_| PeerError::KeyExchangeValue)?;
+        let secret = ephemeral
+            .agree(reply.q_s)
+            .map_err(|_| PeerError::KeyExchangeValue)?;
         let hash = exchange.hash(
             Side::Client,
             known.local_version,
@@ -107,19 +120,35 @@ impl KexHalf<ClientRole> for ClientKex {
             [&share, reply.q_s],
             &secret,
         );
-        host_key.verify(algorithm, &hash, reply.signature).map_err(|_| PeerError::HostKeySignature)?;
+        host_key
+            .verify(algorithm, &hash, reply.signature)
+            .map_err(|_| PeerError::HostKeySignature)?;
         cx.log.add(LogLevel::Info, LogLayer::Transport, || {
-            format!("host key {} {}", host_key.key_type(), host_key.fingerprint_sha256())
+            format!(
+                "host key {} {}",
+                host_key.key_type(),
+                host_key.fingerprint_sha256()
+            )
         });
         let known_key = known.host_key;
-        let finished = Box::new(Finished { hash, secret, host_key });
+        let finished = Box::new(Finished {
+            hash,
+            secret,
+            host_key,
+        });
         match known_key {
             Some(before) if *before == finished.host_key => return Ok(Step::Done(finished)),
-            Some(_) if !known.config.allow_host_key_change => return Err(PeerError::HostKeyChanged.into()),
+            Some(_) if !known.config.allow_host_key_change => {
+                return Err(PeerError::HostKeyChanged.into());
+            }
             _ => {}
         }
         let serial = u64::from_be_bytes(cx.out.rng().array());
-        cx.events.push(ClientEvent::HostKeyOffered(HostKeyOffer::new(serial, finished.host_key.clone())));
+        cx.events
+            .push(ClientEvent::HostKeyOffered(HostKeyOffer::new(
+                serial,
+                finished.host_key.clone(),
+            )));
         Ok(Step::Continue(Self::Judging { finished, serial }))
     }
 

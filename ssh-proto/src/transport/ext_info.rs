@@ -22,7 +22,13 @@ pub(crate) struct Extensions {
 /// Reads an EXT_INFO. RFC 8308 section 2.5: unknown extensions are ignored.
 pub(crate) fn read(payload: &[u8], limits: &Limits) -> Result<Extensions, PeerError> {
     let message = ExtInfo::decode(payload)?;
-    let fault = |field| move |problem| PeerError::Malformed { message: ExtInfo::NUMBER, field, problem };
+    let fault = |field| {
+        move |problem| PeerError::Malformed {
+            message: ExtInfo::NUMBER,
+            field,
+            problem,
+        }
+    };
     let count = usize::try_from(message.nr_extensions).unwrap_or(usize::MAX);
     if count > limits.ext_info_entries || payload.len() > MAX_LEN {
         return Err(fault("nr_extensions")(Malformed::TooLong));
@@ -35,7 +41,11 @@ pub(crate) fn read(payload: &[u8], limits: &Limits) -> Result<Extensions, PeerEr
         if name == b"server-sig-algs" {
             let list = NameList::parse(value).map_err(fault("server-sig-algs"))?;
             extensions.signature_algorithms = Some(
-                SignatureAlgorithm::ALL.iter().copied().filter(|algorithm| list.contains(algorithm.name())).collect(),
+                SignatureAlgorithm::ALL
+                    .iter()
+                    .copied()
+                    .filter(|algorithm| list.contains(algorithm.name()))
+                    .collect(),
             );
         }
     }
@@ -54,7 +64,10 @@ pub(crate) fn server_ext_info(algorithms: impl Iterator<Item = &'static str>) ->
 
 /// The message around [`server_ext_info`].
 pub(crate) const fn message(extensions: &[u8]) -> ExtInfo<'_> {
-    ExtInfo { nr_extensions: 2, extensions: Rest(extensions) }
+    ExtInfo {
+        nr_extensions: 2,
+        extensions: Rest(extensions),
+    }
 }
 
 #[cfg(test)]
@@ -66,13 +79,20 @@ mod tests {
         let extensions = server_ext_info(["rsa-sha2-256", "ssh-dss", "ssh-ed25519"].into_iter());
         let read = read(&message(&extensions).to_payload(), &Limits::default()).unwrap();
         let list = read.signature_algorithms.unwrap();
-        assert_eq!(list, [SignatureAlgorithm::Ed25519, SignatureAlgorithm::RsaSha256]);
+        assert_eq!(
+            list,
+            [SignatureAlgorithm::Ed25519, SignatureAlgorithm::RsaSha256]
+        );
     }
 
     #[test]
     fn a_count_beyond_the_bytes_or_the_limit_is_refused() {
         for nr_extensions in [1, 64, 65, u32::MAX] {
-            let payload = ExtInfo { nr_extensions, extensions: Rest(&[]) }.to_payload();
+            let payload = ExtInfo {
+                nr_extensions,
+                extensions: Rest(&[]),
+            }
+            .to_payload();
             assert!(read(&payload, &Limits::default()).is_err());
         }
     }

@@ -83,12 +83,20 @@ mod tests {
     fn a_server_takes_no_answers_of_a_server_and_a_client_no_requests_of_a_client() {
         for number in [6, 51, 52, 53, 60] {
             for phase in [FirstKex, Auth, Open, Rekey] {
-                assert_eq!(reaction(number, phase, Side::Server), Reaction::Refuse, "{number}");
+                assert_eq!(
+                    reaction(number, phase, Side::Server),
+                    Reaction::Refuse,
+                    "{number}"
+                );
             }
         }
         for number in [5, 50] {
             for phase in [FirstKex, Auth, Open, Rekey] {
-                assert_eq!(reaction(number, phase, Side::Client), Reaction::Refuse, "{number}");
+                assert_eq!(
+                    reaction(number, phase, Side::Client),
+                    Reaction::Refuse,
+                    "{number}"
+                );
             }
         }
     }
@@ -97,7 +105,11 @@ mod tests {
     fn only_a_key_exchange_passes_between_kexinit_and_newkeys() {
         for number in (5..=255).filter(|number| !matches!(number, 20 | 21 | 30..=49)) {
             for side in [Side::Client, Side::Server] {
-                assert_eq!(reaction(number, FirstKex, side), Reaction::Refuse, "{number}");
+                assert_eq!(
+                    reaction(number, FirstKex, side),
+                    Reaction::Refuse,
+                    "{number}"
+                );
                 assert_eq!(reaction(number, Rekey, side), Reaction::Refuse, "{number}");
             }
         }

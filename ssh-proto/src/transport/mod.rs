@@ -11,7 +11,7 @@ pub(crate) mod server;
 use std::time::Instant;
 
 use crate::connection::cx::Cx;
-use crate::connection::role::{Role, RoleParts, Side};
+use crate::connection::role::{Role, Side};
 use crate::crypto::hash::Digest;
 use crate::error::{Error, PeerError, Stage};
 use crate::kex::exchange::{KeySource, Transcript};
@@ -29,7 +29,7 @@ use rekey::Rekey;
 
 /// The transport layer of one connection.
 #[derive(Debug)]
-pub(crate) struct Transport<R: RoleParts> {
+pub(crate) struct Transport<R: Role> {
     /// Our version line and the peer's, without CR LF: both go into every exchange hash.
     pub(crate) local_version: Box<str>,
     pub(crate) peer_version: Box<[u8]>,
@@ -66,11 +66,19 @@ struct SessionState {
 enum KexState<K> {
     Idle,
     /// Our KEXINIT is out, the peer's is not in.
-    Offered { ours: Vec<u8>, guessed: Option<K> },
+    Offered {
+        ours: Vec<u8>,
+        guessed: Option<K>,
+    },
     /// Both KEXINITs are in.
-    Exchanging { exchange: Box<Exchange>, half: K },
+    Exchanging {
+        exchange: Box<Exchange>,
+        half: K,
+    },
     /// Our NEWKEYS is out; the peer's puts `inbound` in force.
-    Switching { inbound: Box<Opener> },
+    Switching {
+        inbound: Box<Opener>,
+    },
     /// A transition was left by an error; the connection ends.
     Broken,
 }
@@ -124,7 +132,11 @@ pub(crate) trait KexHalf<R: Role>: Sized + std::fmt::Debug {
     /// Sends the first message along with our first KEXINIT, if the configuration wants that.
     fn guess(config: &R::Config, cx: &mut Cx<'_, R::Event>) -> Result<Option<Self>, Error>;
     /// Both KEXINITs are there.
-    fn begin(guessed: Option<Self>, exchange: &Exchange, cx: &mut Cx<'_, R::Event>) -> Result<Self, Error>;
+    fn begin(
+        guessed: Option<Self>,
+        exchange: &Exchange,
+        cx: &mut Cx<'_, R::Event>,
+    ) -> Result<Self, Error>;
     /// A message of the method.
     fn handle(
         self,
@@ -231,18 +243,28 @@ impl<R: Role> Transport<R> {
 
     /// When the keys are too old; `None` while they are being changed.
     pub(crate) fn rekey_deadline(&self) -> Option<Instant> {
-        if self.established && !self.is_exchanging() { self.rekey.deadline() } else { None }
+        if self.established && !self.is_exchanging() {
+            self.rekey.deadline()
+        } else {
+            None
+        }
     }
 
     /// Whether a new exchange is due.
     pub(crate) fn is_rekey_due(&self, sealer: &Sealer, now: Instant) -> bool {
         self.established
             && !self.is_exchanging()
-            && self.rekey.is_due(sealer.traffic(), self.opener.traffic(), now)
+            && self
+                .rekey
+                .is_due(sealer.traffic(), self.opener.traffic(), now)
     }
 
     /// Starts an exchange: our KEXINIT. Nothing happens when one is under way.
-    pub(crate) fn start(&mut self, config: &R::Config, cx: &mut Cx<'_, R::Event>) -> Result<(), Error> {
+    pub(crate) fn start(
+        &mut self,
+        config: &R::Config,
+        cx: &mut Cx<'_, R::Event>,
+    ) -> Result<(), Error> {
         if self.is_exchanging() {
             return Ok(());
         }
@@ -257,10 +279,17 @@ impl<R: Role> Transport<R> {
             guess,
             cookie,
         );
-        cx.log.add(LogLevel::Debug, LogLayer::Transport, || "KEXINIT sent".to_owned());
-        cx.out.transport(&KexInit::decode(&ours).map_err(|_| Error::Bug("our own KEXINIT"))?);
+        cx.log.add(LogLevel::Debug, LogLayer::Transport, || {
+            "KEXINIT sent".to_owned()
+        });
+        cx.out
+            .transport(&KexInit::decode(&ours).map_err(|_| Error::Bug("our own KEXINIT"))?);
         cx.out.shut_gate();
-        let guessed = if guess { R::Kex::guess(config, cx)? } else { None };
+        let guessed = if guess {
+            R::Kex::guess(config, cx)?
+        } else {
+            None
+        };
         self.kex = KexState::Offered { ours, guessed };
         Ok(())
     }
@@ -279,7 +308,9 @@ impl<R: Role> Transport<R> {
     ) -> Result<Progress, Error> {
         match payload.first() {
             Some(7) => self.ext_info(payload, cx).map(|()| Progress::Nothing),
-            Some(20) => self.kexinit(payload, config, cx).map(|()| Progress::Nothing),
+            Some(20) => self
+                .kexinit(payload, config, cx)
+                .map(|()| Progress::Nothing),
             Some(21) => self.newkeys(payload, cx),
             _ => self.method(payload, config, cx).map(|()| Progress::Nothing),
         }
@@ -296,11 +327,14 @@ impl<R: Role> Transport<R> {
         check_lists(&peer, cx.limits.name_list_len)?;
         if matches!(self.kex, KexState::Idle) {
             if !first {
-                self.rekey.peer_starts(self.opener.traffic(), cx.limits, cx.now)?;
+                self.rekey
+                    .peer_starts(self.opener.traffic(), cx.limits, cx.now)?;
             }
             self.start(config, cx)?;
         }
-        let KexState::Offered { ours, guessed } = std::mem::replace(&mut self.kex, KexState::Broken) else {
+        let KexState::Offered { ours, guessed } =
+            std::mem::replace(&mut self.kex, KexState::Broken)
+        else {
             return Err(unexpected(20));
         };
         let local = KexInit::decode(&ours).map_err(|_| Error::Bug("our own KEXINIT"))?;
@@ -333,15 +367,27 @@ impl<R: Role> Transport<R> {
             Side::Client => (ours, payload.to_vec()),
             Side::Server => (payload.to_vec(), ours),
         };
-        let exchange = Box::new(Exchange { negotiated, client_kexinit, server_kexinit, guess_is_right });
+        let exchange = Box::new(Exchange {
+            negotiated,
+            client_kexinit,
+            server_kexinit,
+            guess_is_right,
+        });
         let half = R::Kex::begin(guessed, &exchange, cx)?;
         self.kex = KexState::Exchanging { exchange, half };
         Ok(())
     }
 
-    fn method(&mut self, payload: &[u8], config: &R::Config, cx: &mut Cx<'_, R::Event>) -> Result<(), Error> {
+    fn method(
+        &mut self,
+        payload: &[u8],
+        config: &R::Config,
+        cx: &mut Cx<'_, R::Event>,
+    ) -> Result<(), Error> {
         let number = payload.first().copied().unwrap_or_default();
-        let KexState::Exchanging { exchange, half } = std::mem::replace(&mut self.kex, KexState::Broken) else {
+        let KexState::Exchanging { exchange, half } =
+            std::mem::replace(&mut self.kex, KexState::Broken)
+        else {
             return Err(unexpected(number));
         };
         let known = Known {
@@ -403,7 +449,11 @@ impl<R: Role> Transport<R> {
         config: &R::Config,
         cx: &mut Cx<'_, R::Event>,
     ) -> Result<(), Error> {
-        let Finished { hash, secret, host_key } = finished;
+        let Finished {
+            hash,
+            secret,
+            host_key,
+        } = finished;
         let first = self.session.is_none();
         // RFC 4253 section 7.2: the hash of the first exchange "is additionally used as the session identifier".
         let id = self.session.as_ref().map_or(hash, |session| session.id);
@@ -417,27 +467,37 @@ impl<R: Role> Transport<R> {
             Side::Server => (server_to_client, client_to_server),
         };
         cx.out.transport(&NewKeys {});
-        let sequence = if self.strict { 0 } else { cx.out.sealer().sequence() };
+        let sequence = if self.strict {
+            0
+        } else {
+            cx.out.sealer().sequence()
+        };
         cx.out.open_gate(Sealer::new(&seal, sequence)?);
         if first && self.takes_ext_info && R::SIDE == Side::Server {
             // RFC 8308 section 2.4: "As the next packet following the server's first SSH_MSG_NEWKEYS."
-            let extensions = ext_info::server_ext_info(R::transport(config).algorithms.user_keys.names());
+            let extensions =
+                ext_info::server_ext_info(R::transport(config).algorithms.user_keys.names());
             cx.out.transport(&ext_info::message(&extensions));
         }
-        self.kex = KexState::Switching { inbound: Box::new(Opener::new(&open)?) };
+        self.kex = KexState::Switching {
+            inbound: Box::new(Opener::new(&open)?),
+        };
         Ok(())
     }
 
     fn newkeys(&mut self, payload: &[u8], cx: &mut Cx<'_, R::Event>) -> Result<Progress, Error> {
         NewKeys::decode(payload)?;
         // RFC 4253 section 7.3: "All messages sent after this message MUST use the new keys and algorithms."
-        let KexState::Switching { inbound } = std::mem::replace(&mut self.kex, KexState::Broken) else {
+        let KexState::Switching { inbound } = std::mem::replace(&mut self.kex, KexState::Broken)
+        else {
             return Err(unexpected(21));
         };
         self.opener = inbound.follow(&self.opener, self.strict);
         self.kex = KexState::Idle;
         self.rekey.done(cx.now);
-        cx.log.add(LogLevel::Debug, LogLayer::Transport, || "new keys in force".to_owned());
+        cx.log.add(LogLevel::Debug, LogLayer::Transport, || {
+            "new keys in force".to_owned()
+        });
         if std::mem::replace(&mut self.established, true) {
             return Ok(Progress::Rekeyed);
         }
@@ -453,7 +513,11 @@ impl<R: Role> Transport<R> {
             Side::Server => self.opener.traffic().packets == 1,
         };
         if self.ext_infos > ext_info::MAX_EXT_INFO || !in_place {
-            return Err(PeerError::UnexpectedMessage { message: 7, stage: Stage::Authentication }.into());
+            return Err(PeerError::UnexpectedMessage {
+                message: 7,
+                stage: Stage::Authentication,
+            }
+            .into());
         }
         let extensions = ext_info::read(payload, cx.limits)?;
         if extensions.signature_algorithms.is_some() {
@@ -483,5 +547,9 @@ fn check_lists(kexinit: &KexInit<'_>, max: usize) -> Result<(), PeerError> {
 }
 
 fn unexpected(message: u8) -> Error {
-    PeerError::UnexpectedMessage { message, stage: Stage::KeyExchange }.into()
+    PeerError::UnexpectedMessage {
+        message,
+        stage: Stage::KeyExchange,
+    }
+    .into()
 }

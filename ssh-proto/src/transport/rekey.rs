@@ -22,7 +22,11 @@ pub(crate) struct Rekey {
 
 impl Rekey {
     pub(crate) const fn new(limits: RekeyLimits, now: Instant) -> Self {
-        Self { limits, last: now, cheap: 0 }
+        Self {
+            limits,
+            last: now,
+            cheap: 0,
+        }
     }
 
     /// An exchange ended.
@@ -32,23 +36,33 @@ impl Rekey {
 
     /// When the keys are too old.
     pub(crate) fn deadline(&self) -> Option<Instant> {
-        self.limits.time.and_then(|time| self.last.checked_add(time))
+        self.limits
+            .time
+            .and_then(|time| self.last.checked_add(time))
     }
 
     /// Whether one direction has seen enough, or the keys are too old.
     pub(crate) fn is_due(&self, sent: Traffic, received: Traffic, now: Instant) -> bool {
         let full = |traffic: Traffic| {
-            traffic.bytes >= self.limits.bytes || traffic.packets >= self.limits.packets.min(MAX_PACKETS)
+            traffic.bytes >= self.limits.bytes
+                || traffic.packets >= self.limits.packets.min(MAX_PACKETS)
         };
         full(sent) || full(received) || self.deadline().is_some_and(|deadline| deadline <= now)
     }
 
     /// The peer starts an exchange.
-    pub(crate) fn peer_starts(&mut self, received: Traffic, limits: &Limits, now: Instant) -> Result<(), PeerError> {
+    pub(crate) fn peer_starts(
+        &mut self,
+        received: Traffic,
+        limits: &Limits,
+        now: Instant,
+    ) -> Result<(), PeerError> {
         if now.saturating_duration_since(self.last) < CHEAP_TIME && received.bytes < CHEAP_BYTES {
             self.cheap = self.cheap.saturating_add(1);
             if self.cheap > limits.cheap_rekeys {
-                return Err(PeerError::Limit("key exchanges that follow one another too fast"));
+                return Err(PeerError::Limit(
+                    "key exchanges that follow one another too fast",
+                ));
             }
         }
         Ok(())

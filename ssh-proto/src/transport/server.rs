@@ -22,7 +22,11 @@ pub(crate) enum ServerKex {
     /// The client's value is not in.
     Waiting,
     /// The caller makes the signature. Packets wait.
-    Signing { finished: Box<Finished>, share: Vec<u8>, serial: u64 },
+    Signing {
+        finished: Box<Finished>,
+        share: Vec<u8>,
+        serial: u64,
+    },
 }
 
 impl std::fmt::Debug for ServerKex {
@@ -50,9 +54,18 @@ impl ServerKex {
         exchange: &Exchange,
         cx: &mut Cx<'_, ServerEvent>,
     ) -> Result<Step<Self>, Error> {
-        let Self::Signing { finished, share, .. } = self else { return Ok(Step::Continue(self)) };
+        let Self::Signing {
+            finished, share, ..
+        } = self
+        else {
+            return Ok(Step::Continue(self));
+        };
         // A faulty signature can give a key away (RSA), and none at all would only confuse the client.
-        if finished.host_key.verify(exchange.negotiated.host_key, &finished.hash, signature).is_err() {
+        if finished
+            .host_key
+            .verify(exchange.negotiated.host_key, &finished.hash, signature)
+            .is_err()
+        {
             return Err(Error::SigningFailed);
         }
         send_reply(&finished, &share, signature, cx);
@@ -61,7 +74,11 @@ impl ServerKex {
 }
 
 fn send_reply(finished: &Finished, share: &[u8], signature: &[u8], cx: &mut Cx<'_, ServerEvent>) {
-    cx.out.transport(&KexEcdhReply { k_s: finished.host_key.blob(), q_s: share, signature });
+    cx.out.transport(&KexEcdhReply {
+        k_s: finished.host_key.blob(),
+        q_s: share,
+        signature,
+    });
 }
 
 impl KexHalf<ServerRole> for ServerKex {
@@ -81,7 +98,9 @@ impl KexHalf<ServerRole> for ServerKex {
         cx: &mut Cx<'_, ServerEvent>,
     ) -> Result<Step<Self>, Error> {
         if !matches!(self, Self::Waiting) || payload.first() != Some(&KexEcdhInit::NUMBER) {
-            return Err(super::unexpected(payload.first().copied().unwrap_or_default()));
+            return Err(super::unexpected(
+                payload.first().copied().unwrap_or_default(),
+            ));
         }
         let init = KexEcdhInit::decode(payload)?;
         let algorithm = exchange.negotiated.host_key;
@@ -102,11 +121,16 @@ impl KexHalf<ServerRole> for ServerKex {
             [init.q_c, &share],
             &secret,
         );
-        let finished = Box::new(Finished { hash, secret, host_key });
+        let finished = Box::new(Finished {
+            hash,
+            secret,
+            host_key,
+        });
         match key {
             HostKey::Private(key) => {
-                let signature =
-                    key.sign(algorithm, &hash).map_err(|_| Error::SigningFailed)?;
+                let signature = key
+                    .sign(algorithm, &hash)
+                    .map_err(|_| Error::SigningFailed)?;
                 send_reply(&finished, &share, &signature, cx);
                 Ok(Step::Done(finished))
             }
@@ -120,7 +144,11 @@ impl KexHalf<ServerRole> for ServerKex {
                     hash.to_vec(),
                 );
                 cx.events.push(ServerEvent::SignatureNeeded(request));
-                Ok(Step::Continue(Self::Signing { finished, share, serial }))
+                Ok(Step::Continue(Self::Signing {
+                    finished,
+                    share,
+                    serial,
+                }))
             }
         }
     }

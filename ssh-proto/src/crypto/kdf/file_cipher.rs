@@ -7,7 +7,6 @@ use aws_lc_rs::cipher::{
     EncryptionContext, UnboundCipherKey,
 };
 
-use super::chachapoly;
 use crate::crypto::sign::Refused;
 
 /// A cipher of a private key file.
@@ -21,11 +20,10 @@ pub(crate) enum FileCipher {
     Aes256Cbc,
     Aes128Gcm,
     Aes256Gcm,
-    ChaCha20Poly1305,
 }
 
 impl FileCipher {
-    const ALL: [Self; 9] = [
+    const ALL: [Self; 8] = [
         Self::Aes128Ctr,
         Self::Aes192Ctr,
         Self::Aes256Ctr,
@@ -34,7 +32,6 @@ impl FileCipher {
         Self::Aes256Cbc,
         Self::Aes128Gcm,
         Self::Aes256Gcm,
-        Self::ChaCha20Poly1305,
     ];
 
     /// The cipher of that name.
@@ -53,7 +50,6 @@ impl FileCipher {
             Self::Aes256Cbc => "aes256-cbc",
             Self::Aes128Gcm => "aes128-gcm@openssh.com",
             Self::Aes256Gcm => "aes256-gcm@openssh.com",
-            Self::ChaCha20Poly1305 => "chacha20-poly1305@openssh.com",
         }
     }
 
@@ -63,7 +59,6 @@ impl FileCipher {
             Self::Aes128Ctr | Self::Aes128Cbc | Self::Aes128Gcm => 16,
             Self::Aes192Ctr | Self::Aes192Cbc => 24,
             Self::Aes256Ctr | Self::Aes256Cbc | Self::Aes256Gcm => 32,
-            Self::ChaCha20Poly1305 => 64,
         }
     }
 
@@ -75,22 +70,16 @@ impl FileCipher {
             Self::Aes256Ctr | Self::Aes256Cbc => 32 + 16,
             Self::Aes128Gcm => 16 + 12,
             Self::Aes256Gcm => 32 + 12,
-            Self::ChaCha20Poly1305 => 64,
         }
     }
 
-    /// What the encrypted length is a multiple of, in bytes.
-    pub(crate) const fn block_len(self) -> usize {
-        match self {
-            Self::ChaCha20Poly1305 => 8,
-            _ => 16,
-        }
-    }
+    /// What the encrypted length is a multiple of, in bytes: all of them are AES.
+    pub(crate) const BLOCK_LEN: usize = 16;
 
     /// The length of the tag behind the ciphertext, in bytes.
     pub(crate) const fn tag_len(self) -> usize {
         match self {
-            Self::Aes128Gcm | Self::Aes256Gcm | Self::ChaCha20Poly1305 => 16,
+            Self::Aes128Gcm | Self::Aes256Gcm => 16,
             _ => 0,
         }
     }
@@ -111,7 +100,6 @@ impl FileCipher {
             Self::Aes256Cbc => open_cbc(&AES_256, key, iv, data),
             Self::Aes128Gcm => open_gcm(UnboundKey::new(&AES_128_GCM, key)?, iv, data, tag),
             Self::Aes256Gcm => open_gcm(UnboundKey::new(&AES_256_GCM, key)?, iv, data, tag),
-            Self::ChaCha20Poly1305 => chachapoly::open(key, data, tag),
         }
     }
 

@@ -1,0 +1,441 @@
+//! What a caller can do with a channel.
+
+use std::marker::PhantomData;
+
+use crate::connection::role::{ClientRole, Role, ServerRole};
+use crate::error::{Misuse, WriteError};
+
+use super::kinds::{
+    ChannelEvent, ExitSignal, Program, PtyRequest, RequestId, Signal, WindowSize, is_name,
+};
+use super::recv::count_copy;
+use super::request;
+use super::state::{Phase, Say, Started, State};
+use super::table::{Channels, Io, Shared};
+use super::{ChannelId, RequestToken, Stream};
+
+/// A channel of a connection, borrowed: what can be done with it (RFC 4254 section 5).
+///
+/// Nothing here waits. A write that finds no room is [`Blocked`](WriteError::Blocked) and announced with
+/// [`ChannelEvent::Writable`] when it may go on; reading is what gives the peer credit to send more.
+#[derive(Debug)]
+pub struct Channel<'a, R: Role> {
+    inner: Handle<'a>,
+    role: PhantomData<R>,
+}
+
+impl<'a, R: Role> Channel<'a, R> {
+    pub(crate) const fn new(inner: Handle<'a>) -> Self {
+        Self {
+            inner,
+            role: PhantomData,
+        }
+    }
+
+    /// The channel's id.
+    pub const fn id(&self) -> ChannelId {
+        self.inner.id
+    }
+
+    /// The next event of this channel.
+    pub fn poll_event(&mut self) -> Option<ChannelEvent> {
+        self.inner.poll_event()
+    }
+
+    /// Sends data, or as much of it as the peer's window and the output have room for; says how much that was. Data of
+    /// one call may leave in several packets.
+    ///
+    /// # Errors
+    /// [`WriteError::Blocked`]: there is room for nothing now, [`ChannelEvent::Writable`] follows.
+    /// [`WriteError::Closed`]: nothing can be written any more.
+    pub fn write(&mut self, stream: Stream, data: &[u8]) -> Result<usize, WriteError> {
+        self.inner.write(stream, &[data])
+    }
+
+    /// [`write`](Self::write) of several pieces as if they were one, such as a header and a body. Nothing is copied but
+    /// into the output.
+    ///
+    /// # Errors
+    /// As those of [`write`](Self::write).
+    pub fn write_parts(&mut self, stream: Stream, parts: &[&[u8]]) -> Result<usize, WriteError> {
+        self.inner.write(stream, parts)
+    }
+
+    /// Received data as far as it lies in one piece, lent; empty when there is none. [`consume`](Self::consume) drops
+    /// it and shows the next piece.
+    pub fn chunk(&self, stream: Stream) -> &[u8] {
+        self.inner.chunk(stream)
+    }
+
+    /// Drops the first `len` unread bytes, at most all, and gives the peer credit for them.
+    pub fn consume(&mut self, stream: Stream, len: usize) {
+        self.inner.take_data(stream, |queue, shared| {
+            queue.consume(&mut shared.blocks, len)
+        });
+    }
+
+    /// Copies received data into `buf`; says how much. 0 when there is none, see [`is_eof`](Self::is_eof).
+    pub fn read(&mut self, stream: Stream, buf: &mut [u8]) -> usize {
+        self.inner
+            .take_data(stream, |queue, shared| queue.read(&mut shared.blocks, buf))
+    }
+
+    /// Takes a piece of received data into a vector of its own; `None` when there is none.
+    pub fn take(&mut self, stream: Stream) -> Option<Vec<u8>> {
+        let chunk = self.inner.chunk(stream);
+        if chunk.is_empty() {
+            return None;
+        }
+        count_copy(chunk.len());
+        let taken = chunk.to_vec();
+        self.consume(stream, taken.len());
+        Some(taken)
+    }
+
+    /// Drops what is unread of a stream and whatever comes, and gives the peer credit for it.
+    pub fn discard(&mut self, stream: Stream) {
+        self.inner
+            .take_data(stream, |queue, shared| queue.discard(&mut shared.blocks));
+    }
+
+    /// How many bytes of a stream are unread.
+    pub fn readable(&self, stream: Stream) -> usize {
+        self.inner.readable(stream)
+    }
+
+    /// The peer sends no more data (EOF, CLOSE, or the end of the connection), and nothing is unread in any stream.
+    pub fn is_eof(&self) -> bool {
+        self.is_stream_eof(Stream::DATA) && self.is_stream_eof(Stream::STDERR)
+    }
+
+    /// The peer sends no more data, and nothing is unread in this stream.
+    pub fn is_stream_eof(&self, stream: Stream) -> bool {
+        self.inner.state().is_none_or(|state| state.is_eof(stream))
+    }
+
+    /// From now on data of [`Stream::STDERR`] comes in [`Stream::DATA`], in the order in which it arrives. What of it is
+    /// unread already goes behind the unread data.
+    pub fn combine_stderr(&mut self) {
+        if let Some((state, shared, io)) = self.inner.parts() {
+            state.combine(shared);
+            state.send_owed(shared, io);
+        }
+    }
+
+    /// Sends a request of the caller's own, or of a name that the library does not know. Before the channel is open it
+    /// waits. With `want_reply`, [`ChannelEvent::Replied`] follows.
+    ///
+    /// # Errors
+    /// [`Misuse::Argument`], [`Misuse::ChannelState`] when the channel is closing, [`Misuse::Limit`] when
+    /// [`pending_requests`](crate::limits::Limits::pending_requests) are waiting, [`Misuse::Blocked`].
+    pub fn request(
+        &mut self,
+        name: &str,
+        data: &[u8],
+        want_reply: bool,
+    ) -> Result<RequestId, Misuse> {
+        if !is_name(name) {
+            return Err(Misuse::Argument("name of a request"));
+        }
+        self.inner.request(name, data, want_reply, false)
+    }
+
+    /// Answers a request of the peer. Replies leave in the order of the requests, whatever the order of the answers.
+    ///
+    /// # Errors
+    /// [`Misuse::StaleToken`] when the question was withdrawn because the channel is closing, or belongs to another
+    /// channel.
+    pub fn reply(&mut self, token: RequestToken, accept: bool) -> Result<(), Misuse> {
+        self.inner.reply(&token, accept)
+    }
+
+    /// Says that no more data will be written. Everything that was written arrives before. Later calls do nothing.
+    pub fn eof(&mut self) {
+        if let Some((state, shared, io)) = self.inner.parts() {
+            state.eof(shared, io);
+        }
+        self.inner.after();
+    }
+
+    /// Closes the channel behind everything that was written. [`ChannelEvent::Closed`] follows when the peer has done
+    /// the same. What is unread, and what still arrives, stays readable. Later calls do nothing.
+    pub fn close(&mut self) {
+        if let Some((state, shared, io)) = self.inner.parts() {
+            state.close(shared, io);
+        }
+        self.inner.after();
+    }
+
+    /// The caller is done with the channel: closes it if need be, drops what is unread and all events. The id is not
+    /// valid any more; the channel's number is used again once the peer has closed, too.
+    pub fn release(&mut self) {
+        self.inner.release();
+    }
+
+    /// How many bytes the peer's window takes now.
+    pub fn send_window(&self) -> u32 {
+        self.inner.state().map_or(0, |state| state.send.window())
+    }
+
+    /// The longest data packet that the peer takes, in bytes. 0 before the channel is open.
+    pub fn max_packet(&self) -> u32 {
+        self.inner
+            .state()
+            .map_or(0, |state| state.send.max_packet())
+    }
+
+    /// How many bytes the peer may have under way and unread at the most, right now.
+    pub fn receive_window(&self) -> u32 {
+        self.inner.state().map_or(0, |state| state.recv.target())
+    }
+
+    /// Fixes that number, within [`window`](crate::limits::Limits::window) and what is left of
+    /// [`window_budget`](crate::limits::Limits::window_budget): it does not grow any more. Credit that was given cannot
+    /// be taken back, so a lower number takes effect while data is consumed.
+    pub fn set_receive_window(&mut self, bytes: u32) {
+        if let Some((state, shared, io)) = self.inner.parts() {
+            let left = u32::try_from(shared.budget(io.limits)).unwrap_or(u32::MAX);
+            let most = state.recv.target().saturating_add(left);
+            let target = bytes.min(io.limits.window).min(most);
+            shared.resize(&mut state.recv, |window| window.fix(target));
+            state.send_owed(shared, io);
+        }
+    }
+}
+
+/// What only a client does: RFC 4254 section 6, sessions.
+impl Channel<'_, ClientRole> {
+    /// Starts a shell, a command or a subsystem. Before the channel is open it waits. [`ChannelEvent::Replied`] follows.
+    ///
+    /// # Errors
+    /// Those of [`request`](Self::request), and [`Misuse::ChannelState`] when a program was started on the channel or
+    /// asked for.
+    pub fn start(&mut self, program: Program<'_>) -> Result<RequestId, Misuse> {
+        self.inner.session()?;
+        if self
+            .inner
+            .state()
+            .is_some_and(|state| state.started != Started::No)
+        {
+            return Err(Misuse::ChannelState("it has a program already"));
+        }
+        let (name, data) = request::program(program);
+        self.inner.request(name, &data, true, true)
+    }
+
+    /// Asks for a pseudo-terminal. [`ChannelEvent::Replied`] follows.
+    ///
+    /// # Errors
+    /// As those of [`request`](Self::request).
+    pub fn pty(&mut self, pty: &PtyRequest) -> Result<RequestId, Misuse> {
+        self.inner.session()?;
+        self.inner
+            .request("pty-req", &request::pty(pty), true, false)
+    }
+
+    /// Sets an environment variable of the program to come. [`ChannelEvent::Replied`] follows: most servers take few.
+    ///
+    /// # Errors
+    /// As those of [`request`](Self::request).
+    pub fn env(&mut self, name: &[u8], value: &[u8]) -> Result<RequestId, Misuse> {
+        self.inner.session()?;
+        self.inner
+            .request("env", &request::env(name, value), true, false)
+    }
+
+    /// Tells the size of the terminal. Of several sizes that could not be sent yet, the last one is.
+    ///
+    /// # Errors
+    /// [`Misuse::ChannelState`] when the channel is closing or is no session.
+    pub fn resize(&mut self, size: WindowSize) -> Result<(), Misuse> {
+        self.inner.session()?;
+        self.inner.writable()?;
+        if let Some((state, shared, io)) = self.inner.parts() {
+            state.resized = Some(size);
+            state.send_owed(shared, io);
+        }
+        Ok(())
+    }
+
+    /// Sends a signal to the program.
+    ///
+    /// # Errors
+    /// As those of [`request`](Self::request).
+    pub fn signal(&mut self, signal: &Signal) -> Result<(), Misuse> {
+        self.inner.session()?;
+        // RFC 4254 section 6.9: `want_reply` is FALSE.
+        self.inner
+            .request("signal", &request::signal(signal), false, false)
+            .map(|_| ())
+    }
+
+    /// Sends a break of `ms` milliseconds; 0 is the default of whatever sends it on (RFC 4335).
+    /// [`ChannelEvent::Replied`] follows.
+    ///
+    /// # Errors
+    /// As those of [`request`](Self::request).
+    pub fn send_break(&mut self, ms: u32) -> Result<RequestId, Misuse> {
+        self.inner.session()?;
+        self.inner.request("break", &ms.to_be_bytes(), true, false)
+    }
+}
+
+/// What only a server does: RFC 4254 section 6.10, how a program ended.
+impl Channel<'_, ServerRole> {
+    /// Tells the exit status of the program. Call it before [`close`](Self::close).
+    ///
+    /// # Errors
+    /// [`Misuse::ChannelState`] when the channel is closing or is no session, [`Misuse::Limit`].
+    pub fn send_exit_status(&mut self, status: u32) -> Result<(), Misuse> {
+        self.inner.exit("exit-status", &status.to_be_bytes())
+    }
+
+    /// Tells the signal that ended the program. Call it before [`close`](Self::close).
+    ///
+    /// # Errors
+    /// As those of [`send_exit_status`](Self::send_exit_status).
+    pub fn send_exit_signal(&mut self, exit: &ExitSignal) -> Result<(), Misuse> {
+        self.inner.exit("exit-signal", &request::exit_signal(exit))
+    }
+}
+
+/// A channel and what its commands need, for either role.
+#[derive(Debug)]
+pub(crate) struct Handle<'a> {
+    channels: &'a mut Channels,
+    io: Io<'a>,
+    id: ChannelId,
+}
+
+impl<'a> Handle<'a> {
+    pub(super) const fn new(channels: &'a mut Channels, io: Io<'a>, id: ChannelId) -> Self {
+        Self { channels, io, id }
+    }
+
+    fn state(&self) -> Option<&State> {
+        self.channels.slots.get(self.id)
+    }
+
+    fn parts(&mut self) -> Option<(&mut State, &mut Shared, &mut Io<'a>)> {
+        let (state, shared) = self.channels.split(self.id)?;
+        Some((state, shared, &mut self.io))
+    }
+
+    /// What a command can have made possible for others.
+    fn after(&mut self) {
+        self.channels.serve_writers(&mut self.io);
+        self.channels.reap(self.id);
+    }
+
+    fn poll_event(&mut self) -> Option<ChannelEvent> {
+        let (state, _, _) = self.parts()?;
+        let event = state.next_event();
+        if matches!(event, Some(ChannelEvent::OpenFailed { .. })) {
+            // An expired one stays until the peer has answered.
+            state.released = true;
+            self.channels.reap(self.id);
+        }
+        event
+    }
+
+    fn write(&mut self, stream: Stream, parts: &[&[u8]]) -> Result<usize, WriteError> {
+        let Some((state, shared, io)) = self.parts() else {
+            return Err(WriteError::Closed);
+        };
+        let taken = state.write(stream, parts, shared, io);
+        self.channels.serve_writers(&mut self.io);
+        taken
+    }
+
+    fn chunk(&self, stream: Stream) -> &[u8] {
+        self.state()
+            .and_then(|state| state.queue(stream))
+            .map(|queue| queue.chunk(&self.channels.shared.blocks))
+            .unwrap_or_default()
+    }
+
+    fn readable(&self, stream: Stream) -> usize {
+        self.state()
+            .and_then(|state| state.queue(stream))
+            .map_or(0, super::recv::Queue::len)
+    }
+
+    fn take_data(
+        &mut self,
+        stream: Stream,
+        take: impl FnOnce(&mut super::recv::Queue, &mut Shared) -> usize,
+    ) -> usize {
+        let Some((state, shared, io)) = self.parts() else {
+            return 0;
+        };
+        let len = state.take_data(stream, shared, take);
+        state.send_owed(shared, io);
+        len
+    }
+
+    fn session(&self) -> Result<(), Misuse> {
+        match self.state() {
+            Some(state) if state.session => Ok(()),
+            Some(_) => Err(Misuse::ChannelState("it is no session")),
+            None => Err(Misuse::NoSuchChannel),
+        }
+    }
+
+    fn writable(&self) -> Result<(), Misuse> {
+        self.channels.shared.usable()?;
+        let state = self.state().ok_or(Misuse::NoSuchChannel)?;
+        if state.local_close == Say::No && matches!(state.phase, Phase::Asked | Phase::Open) {
+            Ok(())
+        } else {
+            Err(Misuse::ChannelState("it is closing"))
+        }
+    }
+
+    fn request(
+        &mut self,
+        name: &str,
+        data: &[u8],
+        want_reply: bool,
+        program: bool,
+    ) -> Result<RequestId, Misuse> {
+        self.writable()?;
+        let (state, shared, io) = self.parts().ok_or(Misuse::NoSuchChannel)?;
+        state.request(name, data, want_reply, program, shared, io)
+    }
+
+    /// How a program ended must not be lost for want of room: it waits on the channel.
+    fn exit(&mut self, name: &str, data: &[u8]) -> Result<(), Misuse> {
+        self.session()?;
+        self.writable()?;
+        let (state, shared, io) = self.parts().ok_or(Misuse::NoSuchChannel)?;
+        state.enqueue(name, data, false, io.limits)?;
+        state.send_owed(shared, io);
+        Ok(())
+    }
+
+    fn reply(&mut self, token: &RequestToken, accept: bool) -> Result<(), Misuse> {
+        if token.channel != self.id {
+            return Err(Misuse::StaleToken);
+        }
+        let (state, shared, io) = self.parts().ok_or(Misuse::StaleToken)?;
+        let answer = if accept { Some(&[][..]) } else { None };
+        let program = state
+            .questions
+            .answer(token.serial, answer)
+            .ok_or(Misuse::StaleToken)?;
+        if program {
+            state.started = if accept { Started::Yes } else { Started::No };
+        }
+        if let Err(fault) = state.send_replies(io) {
+            shared.fault.get_or_insert(fault);
+        }
+        Ok(())
+    }
+
+    fn release(&mut self) {
+        if let Some((state, shared, io)) = self.parts() {
+            state.release(shared, io);
+        }
+        self.after();
+    }
+}

@@ -1,0 +1,361 @@
+//! Opening channels, both ways (RFC 4254 sections 5.1, 6.1 and 7.2).
+
+use crate::connection::cx::Cx;
+use crate::connection::role::Side;
+use crate::error::{Error, Misuse, PeerError, Stage, printable};
+use crate::log::{LogLayer, LogLevel};
+use crate::msg::connection as msg;
+use crate::msg::{Message, Rest};
+use crate::wire::{Malformed, Reader, Writer};
+
+use super::kinds::{ChannelEvent, OpenChannel, OpenFailureReason, OpenKind, OpenRequest, is_name};
+use super::state::{Phase, State};
+use super::table::{Channels, Io};
+use super::window::{MAX_PACKET, RecvWindow, SendWindow, first_window};
+use super::{ChannelId, Notice};
+
+const SESSION: &str = "session";
+const DIRECT_TCPIP: &str = "direct-tcpip";
+
+impl Channels {
+    /// Asks the peer for a channel. [`ChannelEvent::Opened`] or [`ChannelEvent::OpenFailed`] follows.
+    pub(crate) fn open<E>(
+        &mut self,
+        kind: OpenChannel<'_>,
+        cx: &mut Cx<'_, E>,
+    ) -> Result<ChannelId, Misuse> {
+        let Self { slots, shared } = self;
+        shared.usable()?;
+        let (channel_type, data) = encode(kind, shared.side)?;
+        if data.len() > cx.limits.request_len {
+            return Err(Misuse::Limit("request_len"));
+        }
+        if shared.opening.len() >= cx.limits.pending_opens {
+            return Err(Misuse::Limit("pending_opens"));
+        }
+        if slots.len() >= cx.limits.channels {
+            return Err(Misuse::Limit("channels"));
+        }
+        let id = slots.next_id();
+        let window = first_window(shared.budget(cx.limits), cx.limits.window);
+        cx.out.request(&msg::ChannelOpen {
+            channel_type,
+            sender_channel: id.slot,
+            initial_window_size: window,
+            maximum_packet_size: MAX_PACKET,
+            data: Rest(&data),
+        })?;
+        let session = matches!(kind, OpenChannel::Session);
+        let state = State::new(id, Phase::Asked, session, window);
+        shared.charge(&state.recv);
+        slots.insert(state);
+        let deadline = shared
+            .open_deadline
+            .and_then(|deadline| cx.now.checked_add(deadline));
+        shared.opening.push_back((deadline, id));
+        shared.probe_open(cx.now, id);
+        Ok(id)
+    }
+
+    /// Opens a channel that the peer asked for; `data` follows in the confirmation.
+    pub(crate) fn accept_open<E>(
+        &mut self,
+        request: &OpenRequest,
+        data: &[u8],
+        cx: &mut Cx<'_, E>,
+    ) -> Result<ChannelId, Misuse> {
+        let id = self.asked(request)?;
+        if data.len() > cx.limits.request_len {
+            return Err(Misuse::Limit("request_len"));
+        }
+        let (state, shared) = self.split(id).ok_or(Misuse::StaleToken)?;
+        let window = first_window(shared.budget(cx.limits), cx.limits.window);
+        state.phase = Phase::Open;
+        state.recv = RecvWindow::new(window);
+        shared.charge(&state.recv);
+        shared.open_questions = shared.open_questions.saturating_sub(1);
+        let sent = cx.out.reply(&msg::ChannelOpenConfirmation {
+            recipient_channel: state.peer,
+            sender_channel: id.slot,
+            initial_window_size: window,
+            maximum_packet_size: MAX_PACKET,
+            data: Rest(data),
+        });
+        if let Err(fault) = sent {
+            shared.fault.get_or_insert(fault);
+        }
+        Ok(id)
+    }
+
+    /// Refuses a channel that the peer asked for.
+    pub(crate) fn refuse_open<E>(
+        &mut self,
+        request: &OpenRequest,
+        reason: OpenFailureReason,
+        description: &str,
+        cx: &mut Cx<'_, E>,
+    ) -> Result<(), Misuse> {
+        let id = self.asked(request)?;
+        let (state, shared) = self.split(id).ok_or(Misuse::StaleToken)?;
+        shared.open_questions = shared.open_questions.saturating_sub(1);
+        let peer = state.peer;
+        if let Err(fault) = refuse(&mut Io::of(cx), peer, reason, description) {
+            shared.fault.get_or_insert(fault);
+        }
+        self.free(id);
+        Ok(())
+    }
+
+    /// The channel of an open question.
+    fn asked(&self, request: &OpenRequest) -> Result<ChannelId, Misuse> {
+        self.shared.usable()?;
+        self.slots
+            .get(request.id)
+            .filter(|state| state.phase == Phase::Asking)
+            .map(|state| state.id)
+            .ok_or(Misuse::StaleToken)
+    }
+
+    /// CHANNEL_OPEN.
+    pub(super) fn open_requested(
+        &mut self,
+        message: &msg::ChannelOpen<'_>,
+        io: &mut Io<'_>,
+    ) -> Result<(), Error> {
+        let peer = message.sender_channel;
+        // A channel that no data fits through is none.
+        check_max_packet(msg::ChannelOpen::NUMBER, message.maximum_packet_size)?;
+        let kind = match self.decode(message, io)? {
+            Ok(kind) => kind,
+            Err(reason) => return refuse(io, peer, reason, ""),
+        };
+        let Self { slots, shared } = self;
+        if shared.open_questions >= io.limits.open_questions || slots.len() >= io.limits.channels {
+            return refuse(
+                io,
+                peer,
+                OpenFailureReason::RESOURCE_SHORTAGE,
+                "too many channels",
+            );
+        }
+        let id = slots.next_id();
+        let mut state = State::new(id, Phase::Asking, kind == OpenKind::Session, 0);
+        state.peer = peer;
+        state.send = SendWindow::new(message.initial_window_size, message.maximum_packet_size);
+        slots.insert(state);
+        shared.open_questions = shared.open_questions.saturating_add(1);
+        shared
+            .ready
+            .push_back(Notice::OpenRequested(OpenRequest { id, kind }));
+        Ok(())
+    }
+
+    /// What the peer asks for, or why it is refused without asking anybody.
+    fn decode(
+        &self,
+        message: &msg::ChannelOpen<'_>,
+        io: &Io<'_>,
+    ) -> Result<Result<OpenKind, OpenFailureReason>, Error> {
+        let name = message.channel_type;
+        let data = message.data.0;
+        let own = self.shared.own.channel_kinds.iter().any(|own| own == name);
+        Ok(match (name, self.shared.side) {
+            (SESSION, Side::Server) => Ok(OpenKind::Session),
+            (DIRECT_TCPIP, Side::Server) => Ok(direct_tcpip(data)?),
+            _ if own && data.len() <= io.limits.request_len => Ok(OpenKind::Custom {
+                kind: name.to_owned(),
+                data: data.to_vec(),
+            }),
+            _ if own => Err(OpenFailureReason::RESOURCE_SHORTAGE),
+            // RFC 4254 section 6.1: "Client implementations SHOULD reject any session channel open requests to make
+            // it more difficult for a corrupt server to attack the client." Section 7.2 says the same of direct-tcpip.
+            (SESSION | DIRECT_TCPIP, Side::Client) => {
+                Err(OpenFailureReason::ADMINISTRATIVELY_PROHIBITED)
+            }
+            _ => Err(OpenFailureReason::UNKNOWN_CHANNEL_TYPE),
+        })
+    }
+
+    /// CHANNEL_OPEN_CONFIRMATION.
+    pub(super) fn open_confirmed(
+        &mut self,
+        message: &msg::ChannelOpenConfirmation<'_>,
+        io: &mut Io<'_>,
+    ) -> Result<(), Error> {
+        check_max_packet(
+            msg::ChannelOpenConfirmation::NUMBER,
+            message.maximum_packet_size,
+        )?;
+        if message.data.0.len() > io.limits.request_len {
+            return Err(PeerError::Limit("data of an open confirmation").into());
+        }
+        let (state, shared) = self.named(message.recipient_channel)?;
+        if !matches!(state.phase, Phase::Asked | Phase::Expired) {
+            return Err(state.fault(msg::ChannelOpenConfirmation::NUMBER));
+        }
+        let id = state.id;
+        let expired = state.phase == Phase::Expired;
+        shared.opening.retain(|(_, other)| *other != id);
+        shared.open_answered(io.now, id);
+        state.phase = Phase::Open;
+        state.peer = message.sender_channel;
+        state.send = SendWindow::new(message.initial_window_size, message.maximum_packet_size);
+        if expired {
+            // Too late: the caller was told that it failed.
+            state.release(shared, io);
+        } else {
+            let data = message.data.0.to_vec();
+            state.push_event(ChannelEvent::Opened { data }, shared);
+        }
+        state.unstall(shared);
+        state.send_owed(shared, io);
+        self.serve_writers(io);
+        Ok(())
+    }
+
+    /// CHANNEL_OPEN_FAILURE.
+    pub(super) fn open_failed(
+        &mut self,
+        message: &msg::ChannelOpenFailure<'_>,
+        io: &Io<'_>,
+    ) -> Result<(), Error> {
+        let (state, shared) = self.named(message.recipient_channel)?;
+        if !matches!(state.phase, Phase::Asked | Phase::Expired) {
+            return Err(state.fault(msg::ChannelOpenFailure::NUMBER));
+        }
+        let id = state.id;
+        shared.opening.retain(|(_, other)| *other != id);
+        shared.open_answered(io.now, id);
+        let expired = state.phase == Phase::Expired;
+        state.phase = Phase::Failed;
+        state.give_up_writing(shared);
+        if !expired {
+            let reason = OpenFailureReason(message.reason_code);
+            let description = printable(message.description, io.limits.text_len);
+            state.push_event(
+                ChannelEvent::OpenFailed {
+                    reason,
+                    description,
+                },
+                shared,
+            );
+        }
+        self.reap(id);
+        Ok(())
+    }
+
+    /// Opens whose time is up fail; a late answer of the peer is dealt with when it comes.
+    pub(super) fn expire_opens(&mut self, io: &mut Io<'_>) {
+        let Self { slots, shared } = self;
+        while let Some(&(Some(at), id)) = shared.opening.front()
+            && at <= io.now
+        {
+            shared.opening.pop_front();
+            let Some(state) = slots.get_mut(id) else {
+                continue;
+            };
+            state.phase = Phase::Expired;
+            state.give_up_writing(shared);
+            io.log.add(LogLevel::Info, LogLayer::Connection, || {
+                format!(
+                    "channel {}: {}",
+                    id.slot,
+                    Error::TimedOut(Stage::ChannelOpen)
+                )
+            });
+            state.push_event(
+                ChannelEvent::OpenFailed {
+                    reason: OpenFailureReason::TIMED_OUT,
+                    description: Error::TimedOut(Stage::ChannelOpen).to_string(),
+                },
+                shared,
+            );
+        }
+    }
+}
+
+fn refuse(
+    io: &mut Io<'_>,
+    recipient_channel: u32,
+    reason: OpenFailureReason,
+    description: &str,
+) -> Result<(), Error> {
+    io.out.reply(&msg::ChannelOpenFailure {
+        recipient_channel,
+        reason_code: reason.0,
+        description: description.as_bytes(),
+        language_tag: b"",
+    })
+}
+
+fn check_max_packet(message: u8, size: u32) -> Result<(), Error> {
+    if size == 0 {
+        return Err(PeerError::Malformed {
+            message,
+            field: "maximum_packet_size",
+            problem: Malformed::Value,
+        }
+        .into());
+    }
+    Ok(())
+}
+
+/// Name and fields of what we ask for.
+fn encode(kind: OpenChannel<'_>, side: Side) -> Result<(&str, Vec<u8>), Misuse> {
+    match (kind, side) {
+        (OpenChannel::Custom { kind, data }, _) if is_name(kind) => Ok((kind, data.to_vec())),
+        (OpenChannel::Session, Side::Client) => Ok((SESSION, Vec::new())),
+        (
+            OpenChannel::DirectTcpip {
+                host,
+                port,
+                originator,
+            },
+            Side::Client,
+        ) => {
+            let mut data = Vec::new();
+            Writer::new(&mut data)
+                .string(host.as_bytes())
+                .uint32(port.into())
+                .string(originator.0.as_bytes())
+                .uint32(originator.1.into());
+            Ok((DIRECT_TCPIP, data))
+        }
+        (OpenChannel::Custom { .. }, _) => Err(Misuse::Argument("kind of a channel")),
+        (OpenChannel::Session | OpenChannel::DirectTcpip { .. }, Side::Server) => {
+            Err(Misuse::Argument("only a client opens such a channel"))
+        }
+    }
+}
+
+/// RFC 4254 section 7.2.
+fn direct_tcpip(data: &[u8]) -> Result<OpenKind, Error> {
+    let fault = |field| {
+        move |problem| {
+            Error::from(PeerError::Malformed {
+                message: msg::ChannelOpen::NUMBER,
+                field,
+                problem,
+            })
+        }
+    };
+    let port = |port: u32| u16::try_from(port).map_err(|_| Malformed::Value);
+    let mut reader = Reader::new(data);
+    let kind = OpenKind::DirectTcpip {
+        host: reader.text().map_err(fault("host to connect"))?.to_owned(),
+        port: reader
+            .uint32()
+            .and_then(port)
+            .map_err(fault("port to connect"))?,
+        originator_host: reader
+            .text()
+            .map_err(fault("originator IP address"))?
+            .to_owned(),
+        originator_port: reader
+            .uint32()
+            .and_then(port)
+            .map_err(fault("originator port"))?,
+    };
+    reader.finish().map_err(fault("end of message"))?;
+    Ok(kind)
+}

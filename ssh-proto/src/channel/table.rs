@@ -1,0 +1,491 @@
+//! All channels of a connection: a slab of slots, and lists of the channels that have something to do, so that no work is
+//! ever proportional to how many channels there are.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use crate::config::Extensions;
+use crate::connection::cx::{Cx, Events, Payload};
+use crate::connection::role::Side;
+use crate::error::{Error, Misuse, PeerError};
+use crate::limits::Limits;
+use crate::log::Log;
+use crate::packet::Input;
+use crate::packet::output::Output;
+
+use super::global::Globals;
+use super::handle::Handle;
+use super::recv::Blocks;
+use super::state::{Phase, State};
+use super::window::RecvWindow;
+use super::write::Writers;
+use super::{ChannelId, Notice};
+
+/// Whether there may be channels.
+///
+/// ```text
+/// Locked ── enable ──► Enabled ── end ──► Ended
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Life {
+    /// Authentication has not succeeded.
+    Locked,
+    Enabled,
+    Ended,
+}
+
+/// What a message or a command is handed: the ways out, the limits, the time.
+#[derive(Debug)]
+pub(super) struct Io<'a> {
+    pub(super) out: &'a mut Output,
+    pub(super) log: &'a mut Log,
+    pub(super) limits: &'a Limits,
+    pub(super) now: Instant,
+}
+
+impl<'a> Io<'a> {
+    pub(super) fn of<E>(cx: &'a mut Cx<'_, E>) -> Self {
+        Self {
+            out: cx.out,
+            log: cx.log,
+            limits: cx.limits,
+            now: cx.now,
+        }
+    }
+}
+
+/// All channels, and the requests about the connection.
+#[derive(Debug)]
+pub(crate) struct Channels {
+    pub(super) slots: Slots,
+    pub(super) shared: Shared,
+}
+
+/// What the channels have in common.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) side: Side,
+    pub(super) life: Life,
+    pub(super) own: Extensions,
+    /// [`Deadlines::channel_open`](crate::limits::Deadlines::channel_open).
+    pub(super) open_deadline: Option<Duration>,
+    pub(super) blocks: Blocks,
+    /// Channels with ranges in the block that is being processed, some of them twice.
+    pub(super) touched: Vec<u32>,
+    /// What waits to be told to the connection's caller.
+    pub(super) ready: VecDeque<Notice>,
+    /// Channels that owe the peer something which the output did not take.
+    pub(super) owed: VecDeque<ChannelId>,
+    pub(super) writers: Writers,
+    /// Opens of ours that are not answered, with their deadlines.
+    pub(super) opening: VecDeque<(Option<Instant>, ChannelId)>,
+    /// Opens of the peer that the caller has not answered.
+    pub(super) open_questions: usize,
+    pub(super) globals: Globals,
+    pub(super) next_request: u64,
+    pub(super) next_serial: u32,
+    /// What all receive windows cost.
+    charged: u64,
+    /// The shortest round trip seen: credit until its first use, an open until its answer.
+    pub(super) rtt: Option<Duration>,
+    /// The last open of ours, and when it was sent.
+    open_sent: Option<(Instant, ChannelId)>,
+    strays: u32,
+    /// A limit that was passed during a command: the next message reports it.
+    pub(super) fault: Option<Error>,
+}
+
+impl Shared {
+    /// What is left of the budget of receive windows.
+    pub(super) fn budget(&self, limits: &Limits) -> u64 {
+        u64::from(limits.window_budget).saturating_sub(self.charged)
+    }
+
+    pub(super) fn charge(&mut self, window: &RecvWindow) {
+        self.charged = self.charged.saturating_add(window.charge());
+    }
+
+    pub(super) fn refund(&mut self, charge: u64) {
+        self.charged = self.charged.saturating_sub(charge);
+    }
+
+    /// Doubles a receive window that limits its sender, within the budget.
+    pub(super) fn grow(&mut self, window: &mut RecvWindow, io: &Io<'_>) {
+        if window.limits_sender(io.now, self.rtt) {
+            let left = u32::try_from(self.budget(io.limits)).unwrap_or(u32::MAX);
+            let target = window.target().saturating_add(window.target().min(left));
+            self.resize(window, |window| {
+                window.grow(target.min(io.limits.window));
+            });
+        }
+    }
+
+    pub(super) fn resize(&mut self, window: &mut RecvWindow, resize: impl FnOnce(&mut RecvWindow)) {
+        self.refund(window.charge());
+        resize(window);
+        self.charge(window);
+    }
+
+    pub(super) const fn probe_open(&mut self, now: Instant, id: ChannelId) {
+        self.open_sent = Some((now, id));
+    }
+
+    pub(super) fn open_answered(&mut self, now: Instant, id: ChannelId) {
+        if let Some((at, sent)) = self.open_sent
+            && sent == id
+        {
+            let sample = now.saturating_duration_since(at);
+            self.rtt = Some(self.rtt.map_or(sample, |least| least.min(sample)));
+            self.open_sent = None;
+        }
+    }
+
+    /// Something that means nothing, but that correct peers may send now and then.
+    pub(super) fn stray(&mut self, limits: &Limits) -> Result<(), Error> {
+        self.strays = self.strays.saturating_add(1);
+        if self.strays > limits.stray_messages {
+            return Err(PeerError::Limit("messages that nobody asked for").into());
+        }
+        Ok(())
+    }
+
+    pub(super) fn serial(&mut self) -> u32 {
+        self.next_serial = self.next_serial.wrapping_add(1);
+        self.next_serial
+    }
+
+    /// Whether commands make sense.
+    pub(super) const fn usable(&self) -> Result<(), Misuse> {
+        match self.life {
+            Life::Locked => Err(Misuse::NotAuthenticated),
+            Life::Enabled => Ok(()),
+            Life::Ended => Err(Misuse::Closed),
+        }
+    }
+}
+
+impl Channels {
+    pub(crate) fn new(side: Side, own: &Extensions, open_deadline: Option<Duration>) -> Self {
+        Self {
+            slots: Slots::default(),
+            shared: Shared {
+                side,
+                life: Life::Locked,
+                own: own.clone(),
+                open_deadline,
+                blocks: Blocks::default(),
+                touched: Vec::new(),
+                ready: VecDeque::new(),
+                owed: VecDeque::new(),
+                writers: Writers::default(),
+                opening: VecDeque::new(),
+                open_questions: 0,
+                globals: Globals::default(),
+                next_request: 0,
+                next_serial: 0,
+                charged: 0,
+                rtt: None,
+                open_sent: None,
+                strays: 0,
+                fault: None,
+            },
+        }
+    }
+
+    /// Authentication has succeeded: before that every command is [`Misuse::NotAuthenticated`].
+    pub(crate) fn enable(&mut self) {
+        if self.shared.life == Life::Locked {
+            self.shared.life = Life::Enabled;
+        }
+    }
+
+    /// A message of the peer, 80 to 100.
+    pub(crate) fn handle<E: From<Notice>>(
+        &mut self,
+        payload: Payload<'_>,
+        cx: &mut Cx<'_, E>,
+    ) -> Result<(), Error> {
+        let outcome = self.receive(payload, &mut Io::of(cx));
+        self.announce(cx.events);
+        outcome
+    }
+
+    /// A channel's handle. `now` is when the connection was last told the time.
+    pub(crate) fn channel<'a>(
+        &'a mut self,
+        id: ChannelId,
+        out: &'a mut Output,
+        log: &'a mut Log,
+        limits: &'a Limits,
+        now: Instant,
+    ) -> Option<Handle<'a>> {
+        let io = Io {
+            out,
+            log,
+            limits,
+            now,
+        };
+        // What the caller was not asked to open yet, and what it has released, is no channel of its own.
+        self.slots
+            .get(id)
+            .filter(|state| !state.released && state.phase != Phase::Asking)?;
+        Some(Handle::new(self, io, id))
+    }
+
+    /// A key exchange has ended, or there is room in the output: sends what channels owe, then lets as many blocked
+    /// writers go on as the room can serve.
+    pub(crate) fn flush_owed<E: From<Notice>>(&mut self, cx: &mut Cx<'_, E>) {
+        let mut io = Io::of(cx);
+        for _ in 0..self.shared.owed.len() {
+            if !io.out.is_open() {
+                break;
+            }
+            let Some(id) = self.shared.owed.pop_front() else {
+                break;
+            };
+            if let Some(state) = self.slots.get_mut(id) {
+                state.left_owed();
+                state.send_owed(&mut self.shared, &mut io);
+                self.reap(id);
+            }
+        }
+        self.serve_writers(&mut io);
+        self.announce(cx.events);
+    }
+
+    /// The connection is over: every channel is closed, unread data stays readable, nothing can be opened.
+    pub(crate) fn end<E: From<Notice>>(&mut self, cx: &mut Cx<'_, E>) {
+        self.shared.life = Life::Ended;
+        self.shared.owed = VecDeque::new();
+        self.shared.opening = VecDeque::new();
+        self.shared.writers = Writers::default();
+        self.shared.globals = Globals::default();
+        self.shared.open_questions = 0;
+        for id in self.slots.ids() {
+            let Some(state) = self.slots.get_mut(id) else {
+                continue;
+            };
+            state.left_owed();
+            if matches!(state.phase, Phase::Asking | Phase::Expired) {
+                state.released = true;
+            }
+            state.end(&mut self.shared);
+            self.reap(id);
+        }
+        self.announce(cx.events);
+    }
+
+    /// When [`handle_timeout`](Self::handle_timeout) has something to do.
+    pub(crate) fn poll_timeout(&self) -> Option<Instant> {
+        // The oldest open comes first; all have the same time.
+        let open = self.shared.opening.front().and_then(|(at, _)| *at);
+        [open, self.shared.writers.recheck]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+
+    pub(crate) fn handle_timeout<E: From<Notice>>(&mut self, cx: &mut Cx<'_, E>) {
+        let mut io = Io::of(cx);
+        self.expire_opens(&mut io);
+        self.expire_turns(&mut io);
+        self.announce(cx.events);
+    }
+
+    /// Passes on what waits to be told. Commands on a channel can leave something here.
+    pub(crate) fn announce<E: From<Notice>>(&mut self, events: &mut Events<E>) {
+        while let Some(notice) = self.shared.ready.pop_front() {
+            events.push(notice);
+        }
+    }
+
+    /// The spine is done with a block. `None`: ranges of it are kept. It must be called before the caller can reach a
+    /// channel: data in a block that is still being processed cannot be lent.
+    pub(crate) fn settle(&mut self, input: Input) -> Option<Input> {
+        let Self { slots, shared } = self;
+        let touched = &mut shared.touched;
+        let input = shared.blocks.settle(input, |blocks, block| {
+            for slot in touched.iter() {
+                if let Some(state) = slots.at(*slot) {
+                    state.data.unblock(blocks, block);
+                    state.stderr.unblock(blocks, block);
+                }
+            }
+        });
+        shared.touched.clear();
+        if shared.blocks.is_wasteful() {
+            self.compact();
+        }
+        input
+    }
+
+    fn compact(&mut self) {
+        for state in self.slots.iter_mut() {
+            state.data.compact(&mut self.shared.blocks);
+            state.stderr.compact(&mut self.shared.blocks);
+        }
+    }
+
+    /// A free block for the next read.
+    pub(crate) fn spare(&mut self) -> Option<Input> {
+        self.shared.blocks.spare()
+    }
+
+    /// Frees what an idle connection need not hold: spare blocks, the dead part of kept ones, room in queues.
+    pub(crate) fn trim(&mut self) {
+        let Self { slots, shared } = self;
+        if shared.blocks.is_stirred() {
+            for state in slots.iter_mut() {
+                state.data.compact(&mut shared.blocks);
+                state.stderr.compact(&mut shared.blocks);
+                state.data.trim();
+                state.stderr.trim();
+            }
+        }
+        shared.blocks.trim();
+        shared.touched = Vec::new();
+        shared.ready.shrink_to_fit();
+        shared.owed.shrink_to_fit();
+        shared.opening.shrink_to_fit();
+        shared.writers.trim();
+    }
+
+    /// About how much memory [`trim`](Self::trim) would give back.
+    pub(crate) fn idle_memory(&self) -> usize {
+        self.shared.blocks.idle_memory()
+    }
+
+    /// Frees a channel that nothing refers to any more.
+    pub(super) fn reap(&mut self, id: ChannelId) {
+        if self.slots.get(id).is_some_and(State::is_gone) {
+            self.free(id);
+        }
+    }
+
+    pub(super) fn free(&mut self, id: ChannelId) {
+        let Some(mut state) = self.slots.remove(id) else {
+            return;
+        };
+        let shared = &mut self.shared;
+        state.give_up_writing(shared);
+        state.data.clear(&mut shared.blocks);
+        state.stderr.clear(&mut shared.blocks);
+        shared.refund(state.recv.charge());
+        if state.is_in_owed() {
+            shared.owed.retain(|other| *other != id);
+        }
+    }
+
+    /// The state of a channel, and what it shares with the others.
+    pub(super) fn split(&mut self, id: ChannelId) -> Option<(&mut State, &mut Shared)> {
+        let state = self.slots.get_mut(id)?;
+        Some((state, &mut self.shared))
+    }
+
+    /// The channel of a number that the peer named.
+    pub(super) fn named(&mut self, channel: u32) -> Result<(&mut State, &mut Shared), Error> {
+        match self.slots.at(channel) {
+            // The peer was not told the number of a channel that it asked for and that is not accepted.
+            Some(state) if state.phase != Phase::Asking => Ok((state, &mut self.shared)),
+            _ => Err(PeerError::UnknownChannel { channel }.into()),
+        }
+    }
+}
+
+/// A slab: channels by number, each number with a generation that makes its ids unique.
+#[derive(Debug, Default)]
+pub(super) struct Slots {
+    slots: Vec<Slot>,
+    free: Vec<u32>,
+}
+
+#[derive(Debug)]
+struct Slot {
+    generation: u32,
+    state: Option<Box<State>>,
+}
+
+impl Slots {
+    /// How many channels there are.
+    pub(super) const fn len(&self) -> usize {
+        self.slots.len().saturating_sub(self.free.len())
+    }
+
+    /// The id of the channel that is inserted next.
+    pub(super) fn next_id(&self) -> ChannelId {
+        let next = u32::try_from(self.slots.len()).unwrap_or(u32::MAX);
+        let slot = self.free.last().copied().unwrap_or(next);
+        let generation = self.slot(slot).map_or(0, |slot| slot.generation);
+        ChannelId { slot, generation }
+    }
+
+    /// Inserts a channel under [`next_id`](Self::next_id).
+    pub(super) fn insert(&mut self, state: State) {
+        let state = Some(Box::new(state));
+        match self.free.pop() {
+            Some(slot) => {
+                if let Some(slot) = self.slot_mut(slot) {
+                    slot.state = state;
+                }
+            }
+            None => self.slots.push(Slot {
+                generation: 0,
+                state,
+            }),
+        }
+    }
+
+    fn remove(&mut self, id: ChannelId) -> Option<Box<State>> {
+        let slot = self
+            .slot_mut(id.slot)
+            .filter(|slot| slot.generation == id.generation)?;
+        let state = slot.state.take()?;
+        // A number whose generations are used up is not used again.
+        if let Some(generation) = slot.generation.checked_add(1) {
+            slot.generation = generation;
+            self.free.push(id.slot);
+        }
+        Some(state)
+    }
+
+    pub(super) fn get(&self, id: ChannelId) -> Option<&State> {
+        self.slot(id.slot)
+            .filter(|slot| slot.generation == id.generation)?
+            .state
+            .as_deref()
+    }
+
+    pub(super) fn get_mut(&mut self, id: ChannelId) -> Option<&mut State> {
+        self.slot_mut(id.slot)
+            .filter(|slot| slot.generation == id.generation)?
+            .state
+            .as_deref_mut()
+    }
+
+    /// The channel of a number.
+    pub(super) fn at(&mut self, slot: u32) -> Option<&mut State> {
+        self.slot_mut(slot)?.state.as_deref_mut()
+    }
+
+    fn ids(&self) -> Vec<ChannelId> {
+        self.iter().map(|state| state.id).collect()
+    }
+
+    fn iter(&self) -> impl Iterator<Item = &State> {
+        self.slots.iter().filter_map(|slot| slot.state.as_deref())
+    }
+
+    fn iter_mut(&mut self) -> impl Iterator<Item = &mut State> {
+        self.slots
+            .iter_mut()
+            .filter_map(|slot| slot.state.as_deref_mut())
+    }
+
+    fn slot(&self, slot: u32) -> Option<&Slot> {
+        self.slots.get(usize::try_from(slot).ok()?)
+    }
+
+    fn slot_mut(&mut self, slot: u32) -> Option<&mut Slot> {
+        self.slots.get_mut(usize::try_from(slot).ok()?)
+    }
+}

@@ -1,0 +1,309 @@
+//! Windows: how much each side may still send (RFC 4254 section 5.2). Pure arithmetic.
+//!
+//! What a channel may cost this side is `granted + unread + owed`, which is the window's target (plus the debt of a
+//! target that was lowered): credit comes back only by consumption, so a reader that stops bounds its sender.
+
+use std::time::{Duration, Instant};
+
+/// The largest data packet that this side announces and takes.
+pub(crate) const MAX_PACKET: u32 = 32 * 1024;
+/// The first receive window where the budget allows it: what every peer is used to.
+const FIRST: u32 = 2 * 1024 * 1024;
+/// The first receive window where it does not.
+pub(crate) const SMALLEST: u32 = 64 * 1024;
+
+/// The first window of a channel when the connection's budget has `left` bytes.
+pub(crate) fn first_window(left: u64, max: u32) -> u32 {
+    let share = u32::try_from(left / 8).unwrap_or(u32::MAX);
+    share.min(FIRST).max(SMALLEST).min(max)
+}
+
+/// What the peer may send on a channel.
+///
+/// ```text
+/// granted ── data ──► unread ── consume ──► owed ── WINDOW_ADJUST ──► granted
+/// ```
+///
+/// It grows while it is what limits the sender: when a whole window was consumed within two round trips. A round trip
+/// is the shortest time that credit took from its WINDOW_ADJUST until the first byte that needed it.
+#[derive(Debug)]
+pub(crate) struct RecvWindow {
+    granted: u32,
+    unread: u32,
+    owed: u32,
+    /// What the next consumption does not give back, because the target was lowered.
+    debt: u32,
+    target: u32,
+    /// The caller chose the target.
+    fixed: bool,
+    received: u64,
+    consumed: u64,
+    /// A grant on its way: bytes received when its first use is seen, and when it was sent.
+    probe: Option<(u64, Instant)>,
+    /// Bytes consumed when the current measurement of the rate began, and when.
+    epoch: Option<(u64, Instant)>,
+}
+
+impl RecvWindow {
+    pub(crate) const fn new(size: u32) -> Self {
+        Self {
+            granted: size,
+            unread: 0,
+            owed: 0,
+            debt: 0,
+            target: size,
+            fixed: false,
+            received: 0,
+            consumed: 0,
+            probe: None,
+            epoch: None,
+        }
+    }
+
+    /// What the peer may still send.
+    pub(crate) const fn granted(&self) -> u32 {
+        self.granted
+    }
+
+    /// What the window costs the connection's budget.
+    pub(crate) fn charge(&self) -> u64 {
+        u64::from(self.target).saturating_add(u64::from(self.debt))
+    }
+
+    /// Data came. `false`: more than was granted, and nothing changed.
+    pub(crate) fn arrived(&mut self, len: u32, now: Instant, rtt: &mut Option<Duration>) -> bool {
+        let Some(granted) = self.granted.checked_sub(len) else {
+            return false;
+        };
+        self.granted = granted;
+        self.unread = self.unread.saturating_add(len);
+        self.received = self.received.saturating_add(u64::from(len));
+        if self.epoch.is_none() {
+            self.epoch = Some((self.consumed, now));
+        }
+        if let Some((limit, at)) = self.probe
+            && self.received > limit
+        {
+            let sample = now.saturating_duration_since(at);
+            *rtt = Some(rtt.map_or(sample, |least| least.min(sample)));
+            self.probe = None;
+        }
+        true
+    }
+
+    /// Data was read, or dropped: its credit is owed to the peer.
+    pub(crate) fn consume(&mut self, len: u32) {
+        let len = len.min(self.unread);
+        self.unread = self.unread.saturating_sub(len);
+        self.consumed = self.consumed.saturating_add(u64::from(len));
+        let paid = len.min(self.debt);
+        self.debt = self.debt.saturating_sub(paid);
+        self.owed = self.owed.saturating_add(len.saturating_sub(paid));
+    }
+
+    /// Whether so much is owed that a WINDOW_ADJUST is worth its packet: a quarter of the window, or three packets
+    /// where that is more, but never above half, so that a sender on a long path gets its credit in time and a reader
+    /// that consumed everything never leaves it waiting.
+    pub(crate) fn credit_due(&self) -> bool {
+        let three = MAX_PACKET.saturating_mul(3);
+        self.owed > 0 && self.owed >= (self.target / 2).min(three).max(self.target / 4)
+    }
+
+    /// Turns what is owed into a grant, which is to be sent now.
+    pub(crate) fn grant(&mut self, now: Instant) -> u32 {
+        if self.probe.is_none() {
+            let limit = self.received.saturating_add(u64::from(self.granted));
+            self.probe = Some((limit, now));
+        }
+        self.granted = self.granted.saturating_add(self.owed);
+        std::mem::take(&mut self.owed)
+    }
+
+    /// Whether the last whole window was consumed within two round trips. Asked whenever credit is due.
+    pub(crate) fn limits_sender(&mut self, now: Instant, rtt: Option<Duration>) -> bool {
+        let Some((start, at)) = self.epoch else {
+            return false;
+        };
+        if self.fixed || self.consumed.saturating_sub(start) < u64::from(self.target) {
+            return false;
+        }
+        self.epoch = Some((self.consumed, now));
+        rtt.is_some_and(|rtt| {
+            !rtt.is_zero() && now.saturating_duration_since(at) <= rtt.saturating_mul(2)
+        })
+    }
+
+    /// Enlarges the window to `target`.
+    pub(crate) fn grow(&mut self, target: u32) {
+        let more = target.saturating_sub(self.target);
+        let paid = more.min(self.debt);
+        self.debt = self.debt.saturating_sub(paid);
+        self.owed = self.owed.saturating_add(more.saturating_sub(paid));
+        self.target = self.target.max(target);
+    }
+
+    /// Sets the target for good. What was granted cannot be taken back: a lower target holds back later credit.
+    pub(crate) fn fix(&mut self, target: u32) {
+        self.fixed = true;
+        self.grow(target);
+        let less = self.target.saturating_sub(target);
+        let unpaid = less.saturating_sub(self.owed.min(less));
+        self.owed = self.owed.saturating_sub(less);
+        self.debt = self.debt.saturating_add(unpaid);
+        self.target = target;
+    }
+
+    pub(crate) const fn target(&self) -> u32 {
+        self.target
+    }
+}
+
+/// What this side may send on a channel.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct SendWindow {
+    window: u32,
+    max_packet: u32,
+}
+
+impl SendWindow {
+    pub(crate) const fn new(window: u32, max_packet: u32) -> Self {
+        Self { window, max_packet }
+    }
+
+    pub(crate) const fn window(self) -> u32 {
+        self.window
+    }
+
+    pub(crate) const fn max_packet(self) -> u32 {
+        self.max_packet
+    }
+
+    /// WINDOW_ADJUST. `false`: RFC 4254 section 5.2, "Implementations MUST correctly handle window sizes of up to
+    /// 2^32 - 1 bytes. The window MUST NOT be increased above 2^32 - 1 bytes."
+    pub(crate) fn add(&mut self, bytes: u32) -> bool {
+        match self.window.checked_add(bytes) {
+            Some(window) => {
+                self.window = window;
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// The longest data packet that may leave now.
+    pub(crate) fn next_packet(self) -> usize {
+        usize::try_from(self.window.min(self.max_packet)).unwrap_or(usize::MAX)
+    }
+
+    pub(crate) fn sent(&mut self, len: usize) {
+        self.window = self
+            .window
+            .saturating_sub(u32::try_from(len).unwrap_or(u32::MAX));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const MIB: u32 = 1024 * 1024;
+
+    #[test]
+    fn the_first_window_is_a_share_of_the_budget() {
+        assert_eq!(first_window(64 << 20, 32 * MIB), 2 * MIB);
+        assert_eq!(first_window(8 << 20, 32 * MIB), MIB);
+        assert_eq!(first_window(0, 32 * MIB), SMALLEST);
+        assert_eq!(first_window(64 << 20, 1000), 1000);
+    }
+
+    /// A sender that always uses its whole window, on a path with this round trip and rate (bytes per millisecond).
+    fn settled_window(round_trip: u64, rate: u64) -> u32 {
+        let start = crate::channel::tests::start();
+        let mut window = RecvWindow::new(2 * MIB);
+        let mut rtt = None;
+        let mut credit = std::collections::VecDeque::from([(0_u64, u64::from(2 * MIB))]);
+        let mut may_send = 0;
+        for ms in 0..20_000_u64 {
+            let now = start + Duration::from_millis(ms);
+            while credit.front().is_some_and(|(at, _)| *at <= ms) {
+                may_send += credit.pop_front().map_or(0, |(_, bytes)| bytes);
+            }
+            let mut budget = rate.min(may_send);
+            may_send -= budget;
+            while budget > 0 {
+                let len = budget.min(u64::from(MAX_PACKET));
+                budget -= len;
+                assert!(window.arrived(len as u32, now, &mut rtt));
+                window.consume(len as u32);
+                if window.credit_due() {
+                    if window.limits_sender(now, rtt) {
+                        window.grow((window.target() * 2).min(32 * MIB));
+                    }
+                    credit.push_back((ms + round_trip, u64::from(window.grant(now))));
+                }
+            }
+        }
+        window.target()
+    }
+
+    #[test]
+    fn a_long_fat_path_grows_the_window_and_a_short_one_does_not() {
+        assert!(
+            settled_window(100, 100_000) >= 10 * MIB,
+            "100 ms at 100 MB/s"
+        );
+        assert!(settled_window(1, 100_000) <= 4 * MIB, "1 ms at 100 MB/s");
+        assert!(settled_window(100, 1_000) <= 4 * MIB, "100 ms at 1 MB/s");
+    }
+
+    #[test]
+    fn a_lowered_target_holds_credit_back_until_it_is_reached() {
+        let mut window = RecvWindow::new(1000);
+        let now = crate::channel::tests::start();
+        window.fix(400);
+        assert!(window.arrived(1000, now, &mut None));
+        window.consume(600);
+        assert!(!window.credit_due());
+        assert_eq!(window.charge(), 400);
+        window.consume(400);
+        assert_eq!(window.grant(now), 400);
+    }
+
+    #[test]
+    fn a_window_beyond_32_bits_is_refused() {
+        let mut window = SendWindow::new(u32::MAX, 1);
+        assert!(window.add(0));
+        assert!(!window.add(1));
+    }
+
+    proptest! {
+        #[test]
+        fn no_credit_is_lost_or_invented(steps in prop::collection::vec((0_u8..5, 0_u32..40_000), 1..200)) {
+            let now = crate::channel::tests::start();
+            let mut window = RecvWindow::new(100_000);
+            let (mut sent, mut granted, mut consumed) = (0_u64, 100_000_u64, 0_u64);
+            for (step, len) in steps {
+                match step {
+                    0 | 1 => {
+                        let fits = sent + u64::from(len) <= granted;
+                        prop_assert_eq!(window.arrived(len, now, &mut None), fits);
+                        if fits { sent += u64::from(len) }
+                    }
+                    2 => {
+                        let len = u64::from(len).min(sent - consumed);
+                        window.consume(len as u32);
+                        consumed += len;
+                    }
+                    3 if window.credit_due() => granted += u64::from(window.grant(now)),
+                    4 => window.fix(len * 4),
+                    _ => {}
+                }
+                prop_assert_eq!(granted - sent, u64::from(window.granted()));
+                // What the peer may send plus what is unread and owed is what the budget is charged.
+                let owed = u64::from(window.owed);
+                prop_assert_eq!(granted - sent + (sent - consumed) + owed, window.charge());
+            }
+        }
+    }
+}
