@@ -29,7 +29,6 @@ pub(crate) enum Sorted<E> {
     Call(E),
     Rekeyed,
     Over(ssh_proto::Error),
-    Nothing,
 }
 
 /// Sorts an event; the flag says whether the connection's own thread answers questions now.
@@ -217,7 +216,6 @@ impl<R: Role> Core<R> {
                 Sorted::Call(event) => self.calls.push_back(Call::Event(event)),
                 Sorted::Rekeyed => self.rekeys += 1,
                 Sorted::Over(error) => self.end(error),
-                Sorted::Nothing => {}
             }
         }
         if self.waiting > 0 {

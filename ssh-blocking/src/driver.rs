@@ -772,29 +772,6 @@ impl<R: Role> Shared<R> {
                 .0;
         }
     }
-
-    /// Waits until the connection's own thread has ended.
-    pub(crate) fn wait_finished(&self, deadline: Option<Instant>) -> bool {
-        let mut core = self.lock();
-        while !core.finished {
-            let timeout = match deadline {
-                None => IDLE,
-                Some(deadline) => {
-                    let left = deadline.saturating_duration_since(Instant::now());
-                    if left.is_zero() {
-                        return false;
-                    }
-                    left
-                }
-            };
-            core = self
-                .progress
-                .wait_timeout(core, timeout)
-                .unwrap_or_else(PoisonError::into_inner)
-                .0;
-        }
-        true
-    }
 }
 
 impl Attendance {
@@ -811,9 +788,4 @@ pub(crate) fn earlier(a: Option<Instant>, b: Option<Instant>) -> Option<Instant>
         (Some(a), Some(b)) => Some(a.min(b)),
         (a, b) => a.or(b),
     }
-}
-
-/// The error for a caller, unless the connection lives.
-pub(crate) fn alive<R: Role>(core: &Core<R>) -> Result<(), Error> {
-    core.over.clone().map_or(Ok(()), Err)
 }

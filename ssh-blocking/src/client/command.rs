@@ -307,7 +307,7 @@ impl Child {
             let Some(mut channel) = core.conn.channel(id) else {
                 return;
             };
-            if channel.receive_window() > 0 {
+            if channel.receive_credit() > 0 {
                 return;
             }
             for &stream in unread {
