@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use ssh_proto::{
-    ChannelEvent, ChannelId, ChannelRequest, ExitSignal, LoginAttempt, OpenFailureReason, OpenKind, Proof, Server,
-    ServerEvent, Signal, Stream, WriteError,
+    ChannelEvent, ChannelId, ChannelRequest, ExitSignal, LoginAttempt, OpenFailureReason, OpenKind,
+    Proof, Server, ServerEvent, Signal, Stream, WriteError,
 };
 
 /// The byte at `position` of every stream that a program makes.
@@ -32,7 +32,10 @@ enum Program {
     /// Sends back what comes, and EOF for EOF.
     Cat,
     /// Sends so many bytes on each of the streams, then ends.
-    Source { streams: Vec<(Stream, u64, u64)>, status: u32 },
+    Source {
+        streams: Vec<(Stream, u64, u64)>,
+        status: u32,
+    },
     /// Reads to the end, then says how much it was and whether it was the pattern.
     Count { read: u64, right: bool },
     /// Reads nothing.
@@ -80,19 +83,25 @@ impl App {
                 }
                 OpenKind::Custom { kind, data } if kind == "own@example.com" => {
                     let answer = [b"you said ", data.as_slice()].concat();
-                    let id = server.accept_open(request, &answer).expect("an open question");
+                    let id = server
+                        .accept_open(request, &answer)
+                        .expect("an open question");
                     self.programs.insert(id, Program::Cat);
                 }
                 _ => {
                     let reason = OpenFailureReason::ADMINISTRATIVELY_PROHIBITED;
-                    server.refuse_open(request, reason, "not here").expect("an open question");
+                    server
+                        .refuse_open(request, reason, "not here")
+                        .expect("an open question");
                 }
             },
             ServerEvent::GlobalRequested(request) => {
                 self.log.push(format!("global {}", request.name));
                 if let Some(token) = request.token {
                     let answer = ssh_proto::Answer::Accept(&request.data);
-                    server.answer_global(token, answer).expect("an open question");
+                    server
+                        .answer_global(token, answer)
+                        .expect("an open question");
                 }
             }
             ServerEvent::Channel(id) => self.channel(server, id),
@@ -105,7 +114,9 @@ impl App {
 
     fn channel(&mut self, server: &mut Server, id: ChannelId) {
         while let Some(mut channel) = server.channel(id) {
-            let Some(event) = channel.poll_event() else { break };
+            let Some(event) = channel.poll_event() else {
+                break;
+            };
             match event {
                 ChannelEvent::Requested { request, token } => {
                     let accept = self.request(id, &request);
@@ -141,16 +152,31 @@ impl App {
         let number = |i: usize| numbers.get(i).copied().unwrap_or(0);
         let program = match name {
             "cat" => Program::Cat,
-            "count" => Program::Count { read: 0, right: true },
+            "count" => Program::Count {
+                read: 0,
+                right: true,
+            },
             "hold" => Program::Hold,
-            "source" => Program::Source { streams: vec![(Stream::DATA, number(0), 0)], status: 0 },
+            "source" => Program::Source {
+                streams: vec![(Stream::DATA, number(0), 0)],
+                status: 0,
+            },
             "both" => Program::Source {
                 streams: vec![(Stream::DATA, number(0), 0), (Stream::STDERR, number(0), 0)],
                 status: 0,
             },
-            "exit" => Program::Source { streams: vec![], status: number(0) as u32 },
+            "exit" => Program::Source {
+                streams: vec![],
+                status: number(0) as u32,
+            },
             "killed" => {
-                self.programs.insert(id, Program::Source { streams: vec![], status: u32::MAX });
+                self.programs.insert(
+                    id,
+                    Program::Source {
+                        streams: vec![],
+                        status: u32::MAX,
+                    },
+                );
                 return true;
             }
             _ => return false,
@@ -160,8 +186,12 @@ impl App {
     }
 
     fn advance(&mut self, server: &mut Server, id: ChannelId) -> bool {
-        let Some(program) = self.programs.get_mut(&id) else { return false };
-        let Some(mut channel) = server.channel(id) else { return false };
+        let Some(program) = self.programs.get_mut(&id) else {
+            return false;
+        };
+        let Some(mut channel) = server.channel(id) else {
+            return false;
+        };
         let mut any = false;
         match program {
             Program::Cat => loop {
@@ -197,7 +227,11 @@ impl App {
                 }
                 if streams.iter().all(|(_, total, sent)| sent == total) {
                     if *status == u32::MAX {
-                        let signal = ExitSignal { signal: Signal::TERM, core_dumped: false, message: "so be it".into() };
+                        let signal = ExitSignal {
+                            signal: Signal::TERM,
+                            core_dumped: false,
+                            message: "so be it".into(),
+                        };
                         _ = channel.send_exit_signal(&signal);
                     } else {
                         _ = channel.send_exit_status(*status);

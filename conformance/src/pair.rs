@@ -7,8 +7,9 @@ use std::time::{Duration, Instant};
 
 use ssh_proto::key::{KeyKind, PrivateKey};
 use ssh_proto::{
-    ChannelEvent, ChannelId, Client, ClientConfig, ClientEvent, Connection, Credential, Error, ExitSignal, HostKey,
-    Input, OpenChannel, Program, Role, Seed, Server, ServerConfig, Stream, WriteError,
+    ChannelEvent, ChannelId, Client, ClientConfig, ClientEvent, Connection, Credential, Error,
+    ExitSignal, HostKey, Input, OpenChannel, Program, Role, Seed, Server, ServerConfig, Stream,
+    WriteError,
 };
 
 use crate::app::App;
@@ -21,7 +22,9 @@ pub fn user_key() -> Arc<PrivateKey> {
 
 /// A host key of scenarios.
 pub fn host_key(kind: KeyKind) -> HostKey {
-    HostKey::Private(Arc::new(PrivateKey::generate(kind, &[7; 32]).expect("a key")))
+    HostKey::Private(Arc::new(
+        PrivateKey::generate(kind, &[7; 32]).expect("a key"),
+    ))
 }
 
 /// A client and a server.
@@ -72,21 +75,36 @@ pub struct Gathered {
 
 impl Pair {
     /// A pair with the given configurations, over a network in memory.
-    pub fn new(client: impl Into<Arc<ClientConfig>>, server: impl Into<Arc<ServerConfig>>, network: Network) -> Self {
+    pub fn new(
+        client: impl Into<Arc<ClientConfig>>,
+        server: impl Into<Arc<ServerConfig>>,
+        network: Network,
+    ) -> Self {
         Self::over(client.into(), server.into(), network.pair())
     }
 
     /// A pair over a real loopback socket.
-    pub fn on_loopback(client: impl Into<Arc<ClientConfig>>, server: impl Into<Arc<ServerConfig>>) -> Self {
+    pub fn on_loopback(
+        client: impl Into<Arc<ClientConfig>>,
+        server: impl Into<Arc<ServerConfig>>,
+    ) -> Self {
         Self::over(client.into(), server.into(), loopback())
     }
 
     /// A pair with default configurations.
     pub fn simple(network: Network) -> Self {
-        Self::new(ClientConfig::new(), ServerConfig::new(vec![host_key(KeyKind::Ed25519)]), network)
+        Self::new(
+            ClientConfig::new(),
+            ServerConfig::new(vec![host_key(KeyKind::Ed25519)]),
+            network,
+        )
     }
 
-    fn over(client: Arc<ClientConfig>, server: Arc<ServerConfig>, [to_server, to_client]: [Box<dyn Direction>; 2]) -> Self {
+    fn over(
+        client: Arc<ClientConfig>,
+        server: Arc<ServerConfig>,
+        [to_server, to_client]: [Box<dyn Direction>; 2],
+    ) -> Self {
         let now = Instant::now();
         Self {
             client: Client::new(client, Seed::new([1; 32]), now),
@@ -104,7 +122,9 @@ impl Pair {
     /// Logs in with the key of [`user_key`].
     pub fn login(&mut self) {
         let credential = Credential::public_key(user_key());
-        self.client.authenticate("alice", credential, self.now).expect("a first attempt");
+        self.client
+            .authenticate("alice", credential, self.now)
+            .expect("a first attempt");
         self.until("a login", |pair| pair.client.is_authenticated());
     }
 
@@ -112,8 +132,20 @@ impl Pair {
     pub fn turn(&mut self) -> bool {
         let mut any = self.client_turn();
         any |= self.app.turn(&mut self.server);
-        any |= carry(&mut self.client, &mut self.server, &mut *self.to_server, &mut self.spare[0], self.now);
-        any |= carry(&mut self.server, &mut self.client, &mut *self.to_client, &mut self.spare[1], self.now);
+        any |= carry(
+            &mut self.client,
+            &mut self.server,
+            &mut *self.to_server,
+            &mut self.spare[0],
+            self.now,
+        );
+        any |= carry(
+            &mut self.server,
+            &mut self.client,
+            &mut *self.to_client,
+            &mut self.spare[1],
+            self.now,
+        );
         any
     }
 
@@ -132,7 +164,10 @@ impl Pair {
             waits += 1;
             let next = self.next_time();
             let (Some(next), true) = (next, waits < 1_000) else {
-                panic!("{what} never comes: client {:?}, server {:?}", self.log, self.app.log);
+                panic!(
+                    "{what} never comes: client {:?}, server {:?}",
+                    self.log, self.app.log
+                );
             };
             self.now = self.now.max(next);
             self.client.handle_timeout(self.now);
@@ -144,10 +179,15 @@ impl Pair {
     pub fn settle(&mut self) {
         loop {
             while self.turn() {}
-            let arrival = [self.to_server.next_arrival(), self.to_client.next_arrival()].into_iter().flatten().min();
+            let arrival = [self.to_server.next_arrival(), self.to_client.next_arrival()]
+                .into_iter()
+                .flatten()
+                .min();
             match arrival {
                 Some(at) => self.now = self.now.max(at),
-                None if self.to_server.may_hold_more() || self.to_client.may_hold_more() => std::thread::yield_now(),
+                None if self.to_server.may_hold_more() || self.to_client.may_hold_more() => {
+                    std::thread::yield_now()
+                }
                 None => break,
             }
         }
@@ -185,11 +225,16 @@ impl Pair {
             any = true;
             match event {
                 ClientEvent::HostKeyOffered(offer) => {
-                    self.log.push(format!("host key {}", offer.key().fingerprint_sha256()));
-                    self.client.accept_host_key(offer).expect("an open question");
+                    self.log
+                        .push(format!("host key {}", offer.key().fingerprint_sha256()));
+                    self.client
+                        .accept_host_key(offer)
+                        .expect("an open question");
                 }
                 ClientEvent::Channel(id) => self.channel_events(id),
-                ClientEvent::GlobalReplied { reply, .. } => self.log.push(format!("global reply {reply:?}")),
+                ClientEvent::GlobalReplied { reply, .. } => {
+                    self.log.push(format!("global reply {reply:?}"))
+                }
                 ClientEvent::Disconnected(error) => self.log.push(format!("disconnected: {error}")),
                 other => self.log.push(format!("{other:?}")),
             }
@@ -203,14 +248,19 @@ impl Pair {
 
     fn channel_events(&mut self, id: ChannelId) {
         let gathered = self.channels.entry(id).or_default();
-        let Some(mut channel) = self.client.channel(id) else { return };
+        let Some(mut channel) = self.client.channel(id) else {
+            return;
+        };
         while let Some(event) = channel.poll_event() {
             let name = match event {
                 ChannelEvent::Opened { data } => {
                     gathered.opened = Some(data);
                     "opened"
                 }
-                ChannelEvent::OpenFailed { reason, description } => {
+                ChannelEvent::OpenFailed {
+                    reason,
+                    description,
+                } => {
                     gathered.refused = Some(format!("{}: {description}", reason.0));
                     "refused"
                 }
@@ -241,14 +291,19 @@ impl Pair {
     }
 
     fn read(&mut self, id: ChannelId) -> bool {
-        let (Some(gathered), Some(mut channel)) = (self.channels.get_mut(&id), self.client.channel(id)) else {
+        let (Some(gathered), Some(mut channel)) =
+            (self.channels.get_mut(&id), self.client.channel(id))
+        else {
             return false;
         };
         let mut any = false;
         if gathered.stalled {
             return false;
         }
-        for (stream, bytes) in [(Stream::DATA, &mut gathered.out), (Stream::STDERR, &mut gathered.err)] {
+        for (stream, bytes) in [
+            (Stream::DATA, &mut gathered.out),
+            (Stream::STDERR, &mut gathered.err),
+        ] {
             loop {
                 let chunk = channel.chunk(stream);
                 if chunk.is_empty() {
@@ -284,7 +339,9 @@ impl Pair {
     pub fn exec(&mut self, command: &str) -> ChannelId {
         let id = self.open(OpenChannel::Session);
         let mut channel = self.client.channel(id).expect("the channel");
-        channel.start(Program::Exec(command.as_bytes())).expect("a request behind the open");
+        channel
+            .start(Program::Exec(command.as_bytes()))
+            .expect("a request behind the open");
         id
     }
 
@@ -293,16 +350,25 @@ impl Pair {
         let mut written = 0;
         let mut idle = 0;
         while written < bytes.len() {
-            match self.client.channel(id).expect("the channel").write(Stream::DATA, &bytes[written..]) {
+            match self
+                .client
+                .channel(id)
+                .expect("the channel")
+                .write(Stream::DATA, &bytes[written..])
+            {
                 Ok(len) => written += len,
-                Err(WriteError::Closed) => panic!("closed after {written} bytes: {:?}", self.client.closed()),
+                Err(WriteError::Closed) => {
+                    panic!("closed after {written} bytes: {:?}", self.client.closed())
+                }
                 Err(WriteError::Blocked) => {
                     if self.turn() {
                         idle = 0;
                     } else {
                         idle += 1;
                         assert!(idle < 1_000_000, "a write is blocked for ever");
-                        if let Some(next) = self.next_time().filter(|_| !self.to_server.may_hold_more()) {
+                        if let Some(next) =
+                            self.next_time().filter(|_| !self.to_server.may_hold_more())
+                        {
                             self.now = self.now.max(next);
                             self.client.handle_timeout(self.now);
                             self.server.handle_timeout(self.now);

@@ -34,7 +34,10 @@ pub enum Network {
 impl Network {
     /// Both directions: from the client to the server, and back.
     pub fn pair(self) -> [Box<dyn Direction>; 2] {
-        [Box::new(Memory::new(self, 1)), Box::new(Memory::new(self, 2))]
+        [
+            Box::new(Memory::new(self, 1)),
+            Box::new(Memory::new(self, 2)),
+        ]
     }
 }
 
@@ -46,8 +49,16 @@ struct Memory {
 
 impl Memory {
     fn new(network: Network, which: u64) -> Self {
-        let seed = if let Network::Random(seed) = network { seed } else { 0 };
-        Self { network, under_way: VecDeque::new(), random: seed.wrapping_mul(2).wrapping_add(which) }
+        let seed = if let Network::Random(seed) = network {
+            seed
+        } else {
+            0
+        };
+        Self {
+            network,
+            under_way: VecDeque::new(),
+            random: seed.wrapping_mul(2).wrapping_add(which),
+        }
     }
 
     fn piece(&mut self) -> usize {
@@ -72,8 +83,13 @@ impl Direction for Memory {
     fn send(&mut self, bytes: &[u8], now: Instant) -> usize {
         let len = bytes.len().min(self.piece());
         if len > 0 {
-            let delay = if let Network::Delayed(delay) = self.network { delay } else { Duration::ZERO };
-            self.under_way.push_back((now + delay, bytes[..len].iter().copied().collect()));
+            let delay = if let Network::Delayed(delay) = self.network {
+                delay
+            } else {
+                Duration::ZERO
+            };
+            self.under_way
+                .push_back((now + delay, bytes[..len].iter().copied().collect()));
         }
         len
     }
@@ -82,7 +98,9 @@ impl Direction for Memory {
         let max = buf.len().min(self.piece());
         let mut len = 0;
         while len < max {
-            let Some((_, bytes)) = self.under_way.front_mut().filter(|(at, _)| *at <= now) else { break };
+            let Some((_, bytes)) = self.under_way.front_mut().filter(|(at, _)| *at <= now) else {
+                break;
+            };
             let taken = bytes.read(&mut buf[len..max]).unwrap_or(0);
             len += taken;
             if bytes.is_empty() {
@@ -104,7 +122,8 @@ impl Direction for Memory {
 /// Both directions of a real connection over loopback.
 pub fn loopback() -> [Box<dyn Direction>; 2] {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a loopback port");
-    let client = TcpStream::connect(listener.local_addr().expect("its address")).expect("a connection");
+    let client =
+        TcpStream::connect(listener.local_addr().expect("its address")).expect("a connection");
     let (server, _) = listener.accept().expect("the other end");
     for stream in [&client, &server] {
         stream.set_nonblocking(true).expect("non-blocking");
@@ -112,8 +131,16 @@ pub fn loopback() -> [Box<dyn Direction>; 2] {
     }
     let clone = |stream: &TcpStream| stream.try_clone().expect("a second handle");
     [
-        Box::new(Socket { from: clone(&client), to: clone(&server), under_way: 0 }),
-        Box::new(Socket { from: server, to: client, under_way: 0 }),
+        Box::new(Socket {
+            from: clone(&client),
+            to: clone(&server),
+            under_way: 0,
+        }),
+        Box::new(Socket {
+            from: server,
+            to: client,
+            under_way: 0,
+        }),
     ]
 }
 
@@ -133,7 +160,11 @@ impl Direction for Socket {
                 self.under_way += len;
                 len
             }
-            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => 0,
+            Err(error)
+                if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) =>
+            {
+                0
+            }
             Err(error) => panic!("write to a loopback socket: {error}"),
         }
     }
@@ -144,7 +175,11 @@ impl Direction for Socket {
                 self.under_way -= len;
                 len
             }
-            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => 0,
+            Err(error)
+                if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) =>
+            {
+                0
+            }
             Err(error) => panic!("read from a loopback socket: {error}"),
         }
     }

@@ -17,7 +17,9 @@ static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 static ALONE: Mutex<()> = Mutex::new(());
 
 fn alone() -> MutexGuard<'static, ()> {
-    ALONE.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    ALONE
+        .lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
 /// Bytes of the heap in use.
@@ -35,7 +37,10 @@ fn allocations() -> usize {
 const BOUND: isize = 8 * 1024;
 
 fn configs() -> (Arc<ClientConfig>, Arc<ServerConfig>) {
-    (Arc::new(ClientConfig::new()), Arc::new(ServerConfig::new(vec![host_key(KeyKind::Ed25519)])))
+    (
+        Arc::new(ClientConfig::new()),
+        Arc::new(ServerConfig::new(vec![host_key(KeyKind::Ed25519)])),
+    )
 }
 
 /// The heap of each end, the connection itself included.
@@ -75,7 +80,10 @@ fn an_idle_connection_with_one_channel_takes_8_kib_at_the_most() {
         pair.advance(Duration::from_secs(5));
         sizes(pair)
     };
-    for (when, [client, server]) in [("at once", idle(false)), ("after 64 MiB each way", idle(true))] {
+    for (when, [client, server]) in [
+        ("at once", idle(false)),
+        ("after 64 MiB each way", idle(true)),
+    ] {
         println!("idle {when}: client {client} bytes, server {server} bytes");
         assert!(client <= BOUND, "client {when}: {client} bytes");
         assert!(server <= BOUND, "server {when}: {server} bytes");
@@ -104,15 +112,23 @@ impl Joined {
             now,
             input: [Input::new(), Input::new()],
         };
-        joined.client.authenticate("alice", Credential::public_key(user_key()), now).expect("an attempt");
+        joined
+            .client
+            .authenticate("alice", Credential::public_key(user_key()), now)
+            .expect("an attempt");
         let mut opened = [false, false];
         while opened != [true, true] {
             joined.carry();
             while let Some(event) = joined.client.poll_event() {
                 match event {
-                    ClientEvent::HostKeyOffered(offer) => joined.client.accept_host_key(offer).expect("a question"),
+                    ClientEvent::HostKeyOffered(offer) => {
+                        joined.client.accept_host_key(offer).expect("a question")
+                    }
                     ClientEvent::Authenticated => {
-                        joined.id[0] = joined.client.open(OpenChannel::Session, now).expect("a channel");
+                        joined.id[0] = joined
+                            .client
+                            .open(OpenChannel::Session, now)
+                            .expect("a channel");
                     }
                     ClientEvent::Channel(_) => opened[0] = true,
                     _ => {}
@@ -120,7 +136,9 @@ impl Joined {
             }
             while let Some(event) = joined.server.poll_event() {
                 match event {
-                    ServerEvent::LoginAttempted(attempt) => joined.server.grant(attempt).expect("a question"),
+                    ServerEvent::LoginAttempted(attempt) => {
+                        joined.server.grant(attempt).expect("a question")
+                    }
                     ServerEvent::OpenRequested(request) => {
                         joined.id[1] = joined.server.accept_open(request, b"").expect("a question");
                         opened[1] = true;
@@ -133,7 +151,12 @@ impl Joined {
     }
 
     fn carry(&mut self) {
-        fn one<A: Role, B: Role>(from: &mut Connection<A>, to: &mut Connection<B>, spare: &mut Input, now: Instant) {
+        fn one<A: Role, B: Role>(
+            from: &mut Connection<A>,
+            to: &mut Connection<B>,
+            spare: &mut Input,
+            now: Instant,
+        ) {
             if from.output().is_empty() {
                 return;
             }
@@ -146,8 +169,18 @@ impl Joined {
                 *spare = to.handle_input(input, now).unwrap_or_default();
             }
         }
-        one(&mut self.client, &mut self.server, &mut self.input[0], self.now);
-        one(&mut self.server, &mut self.client, &mut self.input[1], self.now);
+        one(
+            &mut self.client,
+            &mut self.server,
+            &mut self.input[0],
+            self.now,
+        );
+        one(
+            &mut self.server,
+            &mut self.client,
+            &mut self.input[1],
+            self.now,
+        );
     }
 
     /// Moves `bytes` in both directions.
@@ -195,7 +228,11 @@ fn unset() -> ChannelId {
 #[test]
 fn the_steady_state_allocates_nothing_per_packet() {
     let _alone = alone();
-    for ciphers in ["aes128-gcm@openssh.com", "chacha20-poly1305@openssh.com", "aes256-ctr"] {
+    for ciphers in [
+        "aes128-gcm@openssh.com",
+        "chacha20-poly1305@openssh.com",
+        "aes256-ctr",
+    ] {
         let mut joined = Joined::new(ciphers);
         joined.transfer(32 << 20);
         let before = allocations();

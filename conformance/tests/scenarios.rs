@@ -47,7 +47,10 @@ fn a_command_runs_and_its_status_comes_before_the_close() {
         pair.login();
         let gathered = finished(pair, "exit 7");
         assert_eq!(gathered.status, Some(7));
-        assert_eq!(gathered.order, ["opened", "replied", "status", "eof", "closed"]);
+        assert_eq!(
+            gathered.order,
+            ["opened", "replied", "status", "eof", "closed"]
+        );
     });
 }
 
@@ -57,7 +60,10 @@ fn a_signal_that_ended_a_command_is_told() {
         pair.login();
         let gathered = finished(pair, "killed");
         let signal = gathered.signal.expect("a signal");
-        assert_eq!((signal.signal, signal.message.as_str()), (Signal::TERM, "so be it"));
+        assert_eq!(
+            (signal.signal, signal.message.as_str()),
+            (Signal::TERM, "so be it")
+        );
         assert_eq!(gathered.status, None);
     });
 }
@@ -68,9 +74,16 @@ fn a_refused_command_leaves_the_channel_for_another() {
         pair.login();
         let id = pair.exec("no-such-program");
         pair.until("an answer", |pair| pair.gathered(id).replies == [false]);
-        pair.client.channel(id).expect("the channel").start(Program::Exec(b"exit 0")).expect("a second try");
+        pair.client
+            .channel(id)
+            .expect("the channel")
+            .start(Program::Exec(b"exit 0"))
+            .expect("a second try");
         let gathered = pair.finish(id);
-        assert_eq!((gathered.replies, gathered.status), (vec![false, true], Some(0)));
+        assert_eq!(
+            (gathered.replies, gathered.status),
+            (vec![false, true], Some(0))
+        );
     });
 }
 
@@ -168,15 +181,28 @@ fn two_ends_that_both_upload_do_not_deadlock() {
 fn direct_tcpip_and_subsystems_are_channels_like_others() {
     everywhere(|pair| {
         pair.login();
-        let id = pair.open(OpenChannel::DirectTcpip { host: "db.example", port: 5432, originator: ("127.0.0.1", 9) });
+        let id = pair.open(OpenChannel::DirectTcpip {
+            host: "db.example",
+            port: 5432,
+            originator: ("127.0.0.1", 9),
+        });
         pair.until("the channel", |pair| pair.gathered(id).opened.is_some());
         pair.write(id, b"select 1");
         pair.eof(id);
         assert_eq!(pair.finish(id).out, b"select 1");
-        assert!(pair.app.log.iter().any(|line| line == "direct-tcpip db.example:5432"));
+        assert!(
+            pair.app
+                .log
+                .iter()
+                .any(|line| line == "direct-tcpip db.example:5432")
+        );
 
         let id = pair.open(OpenChannel::Session);
-        pair.client.channel(id).expect("the channel").start(Program::Subsystem("echo")).expect("a request");
+        pair.client
+            .channel(id)
+            .expect("the channel")
+            .start(Program::Subsystem("echo"))
+            .expect("a request");
         pair.until("the channel", |pair| pair.gathered(id).opened.is_some());
         pair.write(id, b"hello");
         pair.eof(id);
@@ -187,21 +213,49 @@ fn direct_tcpip_and_subsystems_are_channels_like_others() {
 #[test]
 fn kinds_and_requests_of_the_callers_own_carry_data_both_ways() {
     let own = |_: &mut ClientConfig, server: &mut ServerConfig| {
-        server.transport.own.channel_kinds.push("own@example.com".to_owned());
-        server.transport.own.global_requests.push("ask@example.com".to_owned());
+        server
+            .transport
+            .own
+            .channel_kinds
+            .push("own@example.com".to_owned());
+        server
+            .transport
+            .own
+            .global_requests
+            .push("ask@example.com".to_owned());
     };
     with(own, |pair| {
         pair.login();
-        let id = pair.open(OpenChannel::Custom { kind: "own@example.com", data: b"hi" });
+        let id = pair.open(OpenChannel::Custom {
+            kind: "own@example.com",
+            data: b"hi",
+        });
         pair.until("the channel", |pair| pair.gathered(id).opened.is_some());
-        assert_eq!(pair.gathered(id).opened.as_deref(), Some(&b"you said hi"[..]));
+        assert_eq!(
+            pair.gathered(id).opened.as_deref(),
+            Some(&b"you said hi"[..])
+        );
         pair.eof(id);
         pair.finish(id);
-        pair.client.global_request("ask@example.com", b"what", true, pair.now).expect("a request");
-        pair.client.global_request("other@example.com", b"what", true, pair.now).expect("a request");
+        pair.client
+            .global_request("ask@example.com", b"what", true, pair.now)
+            .expect("a request");
+        pair.client
+            .global_request("other@example.com", b"what", true, pair.now)
+            .expect("a request");
         pair.settle();
-        let replies: Vec<_> = pair.log.iter().filter(|line| line.starts_with("global")).collect();
-        assert_eq!(replies, [&format!("global reply {:?}", Some(b"what".to_vec())), "global reply None"]);
+        let replies: Vec<_> = pair
+            .log
+            .iter()
+            .filter(|line| line.starts_with("global"))
+            .collect();
+        assert_eq!(
+            replies,
+            [
+                &format!("global reply {:?}", Some(b"what".to_vec())),
+                "global reply None"
+            ]
+        );
     });
 }
 
@@ -209,9 +263,17 @@ fn kinds_and_requests_of_the_callers_own_carry_data_both_ways() {
 fn an_unknown_kind_of_channel_is_refused_with_its_reason() {
     everywhere(|pair| {
         pair.login();
-        let id = pair.open(OpenChannel::Custom { kind: "unheard-of@example.com", data: b"" });
+        let id = pair.open(OpenChannel::Custom {
+            kind: "unheard-of@example.com",
+            data: b"",
+        });
         pair.until("a refusal", |pair| pair.gathered(id).refused.is_some());
-        assert!(pair.gathered(id).refused.as_deref().is_some_and(|text| text.starts_with("3: ")));
+        assert!(
+            pair.gathered(id)
+                .refused
+                .as_deref()
+                .is_some_and(|text| text.starts_with("3: "))
+        );
     });
 }
 
@@ -236,7 +298,9 @@ fn stderr_may_be_read_in_one_stream_with_stdout() {
         {
             let mut channel = pair.client.channel(id).expect("the channel");
             channel.combine_stderr();
-            channel.start(Program::Exec(b"both 1000")).expect("a request");
+            channel
+                .start(Program::Exec(b"both 1000"))
+                .expect("a request");
         }
         let gathered = pair.finish(id);
         assert_eq!((gathered.out.len(), gathered.err.len()), (2_000, 0));
@@ -249,7 +313,10 @@ fn data_that_nobody_wants_is_dropped_and_its_window_given_back() {
     everywhere(|pair| {
         pair.login();
         let id = pair.exec("both 5000000");
-        pair.client.channel(id).expect("the channel").discard(Stream::STDERR);
+        pair.client
+            .channel(id)
+            .expect("the channel")
+            .discard(Stream::STDERR);
         let gathered = pair.finish(id);
         assert!(gathered.err.is_empty() && gathered.out.len() == 5_000_000);
     });

@@ -150,15 +150,21 @@ pub mod secret;
 mod transport;
 pub mod wire;
 
+pub use auth::{
+    Credential, KeyOffer, LoginAttempt, PasswordChange, Prompt, PromptRound, Prompts, Proof,
+    SignaturePurpose, SignatureRequest,
+};
 #[cfg(feature = "copy-counter")]
-#[doc(hidden)]
-pub use channel::copied;
+pub use channel::recv::counter as copy_counter;
 pub use channel::{
     Answer, Channel, ChannelEvent, ChannelId, ChannelRequest, ExitSignal, GlobalRequestReceived,
     GlobalRequestToken, OpenChannel, OpenFailureReason, OpenKind, OpenRequest, Program, PtyRequest,
     RequestId, RequestToken, Signal, Stream, WindowSize,
 };
+pub use config::{AuthMethod, ClientConfig, HostKey, ServerConfig, TransportConfig};
+pub use connection::event::{ClientEvent, HostKeyOffer, ServerEvent};
 pub use connection::role::{ClientRole, Role, ServerRole};
+pub use connection::{Client, Connection, Server, Session};
 pub use crypto::drbg::Seed;
 pub use error::{DisconnectReason, Error, Misuse, WriteError};
 pub use kex::{DirectionAlgorithms, Negotiated};

@@ -8,8 +8,7 @@ use std::time::{Duration, Instant};
 use zeroize::Zeroize;
 
 use crate::auth::SessionInfo;
-use crate::channel::Payload;
-use crate::connection::cx::Cx;
+use crate::connection::cx::{Cx, Payload};
 use crate::connection::event::Common;
 use crate::connection::role::{AuthMachine, Role, Side};
 use crate::error::{DisconnectReason, Disconnected, Error, PeerError, Stage, printable};
@@ -102,7 +101,6 @@ impl<R: Role> Connection<R> {
         }
         if self.closed.is_none() {
             let rest = input.filled().get(at..).unwrap_or_default();
-            crate::channel::recv::count_moved(rest.len());
             self.pending.extend_from_slice(rest);
         } else {
             self.pending = Vec::new();
@@ -469,7 +467,8 @@ impl<R: Role> Connection<R> {
         }
         self.timers.unanswered = self.timers.unanswered.saturating_add(1);
         self.timers.last_keepalive = self.now;
-        self.channels.send_keepalive(&mut cx!(self));
+        // When it cannot be sent, for lack of room or in a key exchange, its time still runs: so the peer is stuck.
+        _ = self.channels.send_keepalive(&mut cx!(self));
     }
 
     pub(super) fn keepalive_deadline(&self) -> Option<Instant> {
