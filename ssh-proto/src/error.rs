@@ -21,6 +21,8 @@ pub enum Error {
     TimedOut(Stage),
     /// The caller rejected the peer's host key.
     HostKeyRejected,
+    /// The caller could not make the signature of a host key that is kept elsewhere, or made a wrong one.
+    SigningFailed,
     /// The caller ended the connection.
     LocallyClosed,
     /// This library is wrong about itself. Please report it.
@@ -121,6 +123,8 @@ pub enum PeerError {
     },
     /// A limit of [`Limits`](crate::limits::Limits) was passed.
     Limit(&'static str),
+    /// A service was asked for that there is not (RFC 4253 section 10).
+    Service,
     /// Too many failed attempts to authenticate.
     TooManyAuthFailures,
     /// Service or method order of RFC 4252 was broken.
@@ -160,6 +164,7 @@ impl fmt::Display for PeerError {
                 )
             }
             Self::Limit(what) => write!(f, "limit passed: {what}"),
+            Self::Service => f.write_str("asked for a service that is not available"),
             Self::TooManyAuthFailures => f.write_str("too many authentication failures"),
             Self::Authentication(why) => write!(f, "authentication: {why}"),
         }
@@ -245,6 +250,7 @@ impl Error {
                 | PeerError::HostKeySignature
                 | PeerError::SequenceOverflow => DisconnectReason::KEY_EXCHANGE_FAILED,
                 PeerError::HostKeyChanged => DisconnectReason::HOST_KEY_NOT_VERIFIABLE,
+                PeerError::Service => DisconnectReason::SERVICE_NOT_AVAILABLE,
                 PeerError::TooManyAuthFailures => DisconnectReason::NO_MORE_AUTH_METHODS_AVAILABLE,
                 _ => DisconnectReason::PROTOCOL_ERROR,
             },
@@ -256,6 +262,7 @@ impl Error {
                 DisconnectReason::BY_APPLICATION
             }
             Self::HostKeyRejected => DisconnectReason::HOST_KEY_NOT_VERIFIABLE,
+            Self::SigningFailed => DisconnectReason::KEY_EXCHANGE_FAILED,
         })
     }
 
@@ -270,7 +277,7 @@ impl Error {
             Self::TimedOut(_) => ErrorKind::TimedOut,
             Self::HostKeyRejected => ErrorKind::PermissionDenied,
             Self::LocallyClosed => ErrorKind::NotConnected,
-            Self::Bug(_) => ErrorKind::Other,
+            Self::SigningFailed | Self::Bug(_) => ErrorKind::Other,
         }
     }
 }
@@ -308,6 +315,7 @@ impl fmt::Display for Error {
             }
             Self::TimedOut(stage) => write!(f, "timed out: {stage}"),
             Self::HostKeyRejected => f.write_str("the peer's host key was rejected"),
+            Self::SigningFailed => f.write_str("the host key signature could not be made"),
             Self::LocallyClosed => f.write_str("connection closed by this side"),
             Self::Bug(what) => write!(f, "bug in ssh-proto: {what}"),
         }

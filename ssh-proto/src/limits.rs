@@ -48,6 +48,8 @@ pub struct Limits {
     /// The longest prompt, instruction or banner, and the longest text of DISCONNECT and DEBUG that
     /// is kept.
     pub text_len: usize,
+    /// Names of methods that a client keeps from one refusal; the rest is passed over.
+    pub auth_methods: usize,
     /// Banners that a client passes on.
     pub banners: u32,
     /// Channels at once.
@@ -104,6 +106,7 @@ impl Default for Limits {
             password_len: 1_024,
             prompts: 32,
             text_len: 4 * 1024,
+            auth_methods: 32,
             banners: 16,
             channels: 1_024,
             pending_opens: 64,

@@ -88,7 +88,7 @@ algorithms! {
     Kex, "key exchange method",
     default [MlKem768X25519Sha256, Curve25519Sha256, Curve25519Sha256Libssh, EcdhNistp256, EcdhNistp384, EcdhNistp521],
     {
-        /// ML-KEM-768 and X25519 together: safe as long as one of them is (draft-ietf-sshm-mlkem-hybrid-kex).
+        /// ML-KEM-768 and X25519 together: safe as long as one of them is (RFC 10042).
         MlKem768X25519Sha256 = "mlkem768x25519-sha256",
         /// X25519 (RFC 8731).
         Curve25519Sha256 = "curve25519-sha256",

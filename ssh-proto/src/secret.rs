@@ -22,8 +22,10 @@ impl Secret {
         &self.0
     }
 
-    pub(crate) fn expose_mut(&mut self) -> &mut [u8] {
-        &mut self.0
+    /// Keeps the first `len` bytes and wipes the others.
+    pub(crate) fn truncate(&mut self, len: usize) {
+        self.0.get_mut(len..).unwrap_or_default().zeroize();
+        self.0.truncate(len);
     }
 
     /// How many bytes there are.

@@ -1,4 +1,637 @@
-//! The facade: every public method, each of which only delegates.
+//! The facade: every public method of a connection. Each only delegates: to the spine, or to the layer it is about.
 
 pub(crate) mod cx;
+pub(crate) mod event;
+mod machines;
 pub(crate) mod role;
+mod spine;
+#[cfg(test)]
+mod tests;
+mod timers;
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use crate::auth::{
+    Credential, KeyOffer, LoginAttempt, PasswordChange, PromptRound, Prompts, SessionInfo,
+    SignatureRequest,
+};
+use crate::channel::{
+    Answer, Channel, ChannelId, Channels, GlobalRequestToken, OpenChannel, OpenFailureReason,
+    OpenRequest, RequestId,
+};
+use crate::config::AuthMethod;
+use crate::crypto::drbg::{Drbg, Seed};
+use crate::error::{DisconnectReason, Error, Misuse};
+use crate::kex::Negotiated;
+use crate::key::PublicKey;
+use crate::log::{Log, LogRecord};
+use crate::msg::transport::Ignore;
+use crate::packet::Input;
+use crate::packet::ident::IdentReader;
+use crate::packet::output::Output;
+use crate::packet::sealer::{Sealer, Traffic};
+use crate::secret::Secret;
+use crate::transport::{Exchange, Step, Transport};
+
+use cx::{Cx, Events};
+use event::HostKeyOffer;
+use role::{AuthMachine, ClientRole, Role, ServerRole};
+use spine::cx;
+use timers::Deadline;
+
+/// A client's connection.
+pub type Client = Connection<ClientRole>;
+/// A server's connection.
+pub type Server = Connection<ServerRole>;
+
+/// One SSH connection: bytes and times go in, bytes and events come out.
+///
+/// It does no I/O and knows no clock. Whoever owns the byte stream calls, in any order:
+/// [`take_input`](Self::take_input) and [`handle_input`](Self::handle_input) for what was read,
+/// [`output`](Self::output) and [`consume_output`](Self::consume_output) for what is to be written,
+/// [`poll_timeout`](Self::poll_timeout) and [`handle_timeout`](Self::handle_timeout) for time,
+/// [`poll_event`](Self::poll_event) for what happened. Nothing is lost when one of them comes late, and no call in any
+/// state panics: what does not fit is a [`Misuse`] that changes nothing.
+#[derive(Debug)]
+pub struct Connection<R: Role> {
+    config: Arc<R::Config>,
+    /// The latest time that is known: answers are not told it.
+    now: Instant,
+    ident: IdentReader,
+    transport: Transport<R>,
+    auth: R::Auth,
+    channels: Channels,
+    out: Output,
+    events: Events<R::Event>,
+    log: Log,
+    /// Bytes that were not processed: an unfinished packet, or what is behind an open question.
+    pending: Vec<u8>,
+    /// How long the unfinished packet is, as far as is known.
+    needed: usize,
+    /// `pending` holds more than an unfinished packet.
+    stalled: bool,
+    /// `pending` was moved to an [`Input`] that the caller has now.
+    lent: bool,
+    /// The peer will send nothing more.
+    eof: bool,
+    closed: Option<Error>,
+    received_before_auth: Traffic,
+    idle_messages: u64,
+    idle_messages_since: u64,
+    timers: Timers,
+}
+
+#[derive(Debug)]
+struct Timers {
+    version: Deadline,
+    key_exchange: Deadline,
+    authentication: Deadline,
+    exchanging: bool,
+    trim: Option<Instant>,
+    last_received: Instant,
+    last_sent: Instant,
+    last_keepalive: Instant,
+    /// Keepalives without any sign of life since.
+    unanswered: u32,
+}
+
+impl Timers {
+    const fn new(now: Instant) -> Self {
+        Self {
+            version: Deadline::OFF,
+            key_exchange: Deadline::OFF,
+            authentication: Deadline::OFF,
+            exchanging: false,
+            trim: None,
+            last_received: now,
+            last_sent: now,
+            last_keepalive: now,
+            unanswered: 0,
+        }
+    }
+
+    const fn stop(&mut self) {
+        self.version.stop();
+        self.key_exchange.stop();
+        self.authentication.stop();
+    }
+}
+
+/// What stays the same over a connection's life, as far as it is known.
+#[derive(Debug, Clone, Copy)]
+#[non_exhaustive]
+pub struct Session<'a> {
+    /// The session identifier: the hash of the first key exchange (RFC 4253 section 7.2).
+    pub id: &'a [u8],
+    /// Our version line without CR LF.
+    pub local_version: &'a str,
+    /// The peer's version line without CR LF, as it came.
+    pub peer_version: &'a [u8],
+    /// The server's host key.
+    pub host_key: &'a PublicKey,
+    /// The user, once authenticated.
+    pub user: Option<&'a str>,
+}
+
+impl<R: Role> Connection<R> {
+    /// A connection that was just made. Its version line is in [`output`](Self::output) at once.
+    ///
+    /// `seed` must be 32 bytes from the system's generator, never used before: every secret of the connection comes
+    /// from it. The same seed, configuration and inputs at the same times give the same bytes (but for what the
+    /// cryptographic library insists on drawing itself: ML-KEM and ECDSA).
+    pub fn new(config: Arc<R::Config>, seed: Seed, now: Instant) -> Self {
+        let transport = R::transport(&config);
+        let limits = transport.limits;
+        let mut connection = Self {
+            now,
+            ident: IdentReader::default(),
+            transport: Transport::new(&*config, now),
+            auth: R::Auth::new(&config),
+            channels: Channels::new(R::SIDE, &transport.own, transport.deadlines.channel_open),
+            out: Output::new(Drbg::new(seed), Sealer::plain(), limits.deferred_len),
+            events: Events::new(limits.events),
+            log: Log::new(transport.log, transport.hexdump, limits.log_records),
+            pending: Vec::new(),
+            needed: 0,
+            stalled: false,
+            lent: false,
+            eof: false,
+            closed: None,
+            received_before_auth: Traffic::default(),
+            idle_messages: 0,
+            idle_messages_since: 0,
+            timers: Timers::new(now),
+            config,
+        };
+        connection.begin();
+        connection.after();
+        connection
+    }
+
+    // Bytes in.
+
+    /// Whether the connection takes bytes now. While it does not, leave them in the socket.
+    pub fn wants_input(&self) -> bool {
+        self.is_ready() && !self.eof
+    }
+
+    /// A buffer to read into: `spare` if it is large enough, or one of the connection's own. It may hold the start of a
+    /// packet already: read into [`Input::unfilled`], then give it to [`handle_input`](Self::handle_input).
+    ///
+    /// `Err` gives `spare` back: the connection takes no bytes now, because a question is open, or because too much
+    /// output or too many events wait.
+    pub fn take_input(&mut self, spare: Input) -> Result<Input, Input> {
+        if !self.wants_input() {
+            return Err(spare);
+        }
+        let held = self.pending.len();
+        // Room for the packet that has begun, but never more than twice what has come of it.
+        let least = self
+            .needed
+            .min(held.saturating_mul(2))
+            .max(held.saturating_add(2_048));
+        let mut input = spare;
+        if input.capacity() < least {
+            input = match self.channels.spare() {
+                Some(block) if block.capacity() >= least => block,
+                _ => Input::with_capacity(self.block_len().max(least)),
+            };
+        }
+        input.clear();
+        input.extend(&self.pending);
+        self.pending.clear();
+        self.lent = true;
+        Ok(input)
+    }
+
+    fn block_len(&self) -> usize {
+        if self.auth.is_authenticated() {
+            Input::DEFAULT_CAPACITY
+        } else {
+            16 * 1024
+        }
+    }
+
+    /// Processes what was read into `input`, in place. `Some` gives the buffer back, empty; `None` means that channel
+    /// data in it is kept until it is consumed.
+    pub fn handle_input(&mut self, input: Input, now: Instant) -> Option<Input> {
+        self.clock(now);
+        self.lent = false;
+        let back = if self.closed.is_some() {
+            let mut input = input;
+            input.clear();
+            Some(input)
+        } else if self.pending.is_empty() {
+            self.process(input)
+        } else {
+            // The buffer was not taken from us: its bytes go behind those that wait here.
+            self.pending.extend_from_slice(input.filled());
+            self.stalled = true;
+            let mut input = input;
+            input.clear();
+            Some(input)
+        };
+        self.resume();
+        back
+    }
+
+    /// Processes a copy of `bytes`; says how many were taken. Fewer than all of them, or none, means that the
+    /// connection takes no bytes now. For tests, replay and callers that do not care about a copy.
+    pub fn handle_bytes(&mut self, bytes: &[u8], now: Instant) -> usize {
+        let mut taken = 0_usize;
+        let mut spare = Input::new();
+        while let Some(rest) = bytes.get(taken..).filter(|rest| !rest.is_empty()) {
+            match self.take_input(spare) {
+                Ok(mut input) => {
+                    taken = taken.saturating_add(input.extend(rest));
+                    spare = self.handle_input(input, now).unwrap_or_default();
+                }
+                Err(_) => break,
+            }
+        }
+        taken
+    }
+
+    /// The peer will send nothing more. What came before is still processed.
+    pub fn handle_eof(&mut self, now: Instant) {
+        self.clock(now);
+        self.eof = true;
+        self.lent = false;
+        self.resume();
+    }
+
+    // Bytes out.
+
+    /// The bytes to write now.
+    pub fn output(&self) -> &[u8] {
+        self.out.pending()
+    }
+
+    /// The first `len` bytes of [`output`](Self::output) were written.
+    pub fn consume_output(&mut self, len: usize) {
+        self.out.consume(len);
+        self.timers.last_sent = self.now;
+        self.resume();
+    }
+
+    /// Takes all of [`output`](Self::output) out into `spare`, whose memory is used for what follows: for callers that
+    /// write without holding a lock. What was in `spare` is lost.
+    pub fn swap_output(&mut self, spare: &mut Vec<u8>) {
+        self.out.swap(spare);
+        self.timers.last_sent = self.now;
+        self.resume();
+    }
+
+    // Time.
+
+    /// When to call [`handle_timeout`](Self::handle_timeout). It changes with every other call.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        [
+            self.timers.version.poll(self.now),
+            self.timers.key_exchange.poll(self.now),
+            self.timers.authentication.poll(self.now),
+            self.timers.trim,
+            self.auth.poll_timeout(),
+            self.channels.poll_timeout(),
+            self.idle_deadline(),
+            self.keepalive_deadline(),
+            self.transport
+                .rekey_deadline()
+                .filter(|_| self.auth.is_authenticated() && self.closed.is_none()),
+        ]
+        .into_iter()
+        .flatten()
+        .min()
+    }
+
+    /// Does what is due. Calling it early or late is harmless.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        self.clock(now);
+        if self.closed.is_some() {
+            self.timers.trim = None;
+            self.out.trim();
+            return;
+        }
+        self.expire();
+        self.resume();
+    }
+
+    // What happened.
+
+    /// The next event. After `Disconnected` there is none.
+    pub fn poll_event(&mut self) -> Option<R::Event> {
+        if self.closed.is_none() {
+            self.channels.announce(&mut self.events);
+        }
+        let event = self.events.poll();
+        if self.stalled && event.is_some() {
+            self.resume();
+        }
+        event
+    }
+
+    /// The next log record.
+    pub fn poll_log(&mut self) -> Option<LogRecord> {
+        self.log.poll()
+    }
+
+    /// Why the connection has ended; `None` while it has not. Output may still wait to be written.
+    pub const fn closed(&self) -> Option<&Error> {
+        self.closed.as_ref()
+    }
+
+    /// The algorithms in force, once the first key exchange is done.
+    pub const fn negotiated(&self) -> Option<&Negotiated> {
+        self.transport.negotiated()
+    }
+
+    /// Session identifier, versions, host key and user, once the first key exchange is done.
+    pub fn session(&self) -> Option<Session<'_>> {
+        Some(Session {
+            id: self.transport.session_id()?,
+            local_version: &self.transport.local_version,
+            peer_version: &self.transport.peer_version,
+            host_key: self.transport.host_key()?,
+            user: self.auth.user(),
+        })
+    }
+
+    /// Whether authentication has succeeded.
+    pub fn is_authenticated(&self) -> bool {
+        self.auth.is_authenticated()
+    }
+
+    // Commands of both roles.
+
+    /// A channel, for as long as it exists: until it was closed by both sides and released.
+    pub fn channel(&mut self, id: ChannelId) -> Option<Channel<'_, R>> {
+        let limits = &R::transport(&self.config).limits;
+        self.channels
+            .channel(id, &mut self.out, &mut self.log, limits, self.now)
+            .map(Channel::new)
+    }
+
+    /// Asks the peer for a channel. Whether it is granted is an event of the channel; data may be written and requests
+    /// made once it is.
+    pub fn open(&mut self, kind: OpenChannel<'_>, now: Instant) -> Result<ChannelId, Misuse> {
+        self.clock(now);
+        self.require_open()?;
+        let id = self.channels.open(kind, &mut cx!(self));
+        self.after();
+        id
+    }
+
+    /// Grants a channel that the peer asked for. `data` goes into the confirmation; for the standard kinds it is empty.
+    pub fn accept_open(&mut self, request: OpenRequest, data: &[u8]) -> Result<ChannelId, Misuse> {
+        self.require_open()?;
+        let id = self.channels.accept_open(&request, data, &mut cx!(self));
+        self.after();
+        id
+    }
+
+    /// Refuses a channel that the peer asked for.
+    pub fn refuse_open(
+        &mut self,
+        request: OpenRequest,
+        reason: OpenFailureReason,
+        description: &str,
+    ) -> Result<(), Misuse> {
+        self.require_open()?;
+        let result = self
+            .channels
+            .refuse_open(&request, reason, description, &mut cx!(self));
+        self.after();
+        result
+    }
+
+    /// Makes a request about the connection (RFC 4254 section 4). With `want_reply` the answer is an event.
+    pub fn global_request(
+        &mut self,
+        name: &str,
+        data: &[u8],
+        want_reply: bool,
+        now: Instant,
+    ) -> Result<RequestId, Misuse> {
+        self.clock(now);
+        self.require_open()?;
+        let id = self
+            .channels
+            .global_request(name, data, want_reply, &mut cx!(self));
+        self.after();
+        id
+    }
+
+    /// Answers a request of the peer about the connection.
+    pub fn answer_global(
+        &mut self,
+        token: GlobalRequestToken,
+        answer: Answer<'_>,
+    ) -> Result<(), Misuse> {
+        self.require_open()?;
+        let result = self.channels.answer_global(&token, answer, &mut cx!(self));
+        self.after();
+        result
+    }
+
+    /// Starts a key exchange now. Nothing happens when one is under way.
+    pub fn rekey(&mut self, now: Instant) -> Result<(), Misuse> {
+        self.clock(now);
+        self.require_open()?;
+        let result = self.transport.start(&self.config, &mut cx!(self));
+        self.check(result);
+        self.after();
+        Ok(())
+    }
+
+    /// Sends an IGNORE message with `len` random bytes (RFC 4253 section 11.2), at most 32 KiB.
+    pub fn ignore(&mut self, len: usize) -> Result<(), Misuse> {
+        self.require_open()?;
+        let mut data = vec![0; len.min(32 * 1024)];
+        self.out.rng().fill(&mut data);
+        self.out.request(&Ignore { data: &data })?;
+        self.after();
+        Ok(())
+    }
+
+    /// Ends the connection, in any state. The peer is told `reason` and `text`; the event is
+    /// [`Error::LocallyClosed`]. Write what [`output`](Self::output) still has, then close the stream.
+    pub fn disconnect(&mut self, reason: DisconnectReason, text: &str, now: Instant) {
+        self.clock(now);
+        self.end(Some(reason), text, Error::LocallyClosed);
+    }
+
+    fn require_open(&self) -> Result<(), Misuse> {
+        match self.closed {
+            Some(_) => Err(Misuse::Closed),
+            None if !self.auth.is_authenticated() => Err(Misuse::NotAuthenticated),
+            None => Ok(()),
+        }
+    }
+
+    /// Runs an answer to the half of the key exchange, then whatever waited for it.
+    fn answer_exchange(
+        &mut self,
+        answer: impl FnOnce(R::Kex, &Exchange, &mut Cx<'_, R::Event>) -> Result<Step<R::Kex>, Error>,
+    ) {
+        let result = self.transport.answer(&self.config, &mut cx!(self), answer);
+        self.check(result);
+        self.resume();
+    }
+
+    /// Runs an answer to the authentication layer, then whatever waited for it.
+    fn with_auth<T>(
+        &mut self,
+        command: impl FnOnce(
+            &mut R::Auth,
+            Option<&SessionInfo<'_>>,
+            &mut Cx<'_, R::Event>,
+        ) -> Result<T, Misuse>,
+    ) -> Result<T, Misuse> {
+        if self.closed.is_some() {
+            return Err(Misuse::Closed);
+        }
+        let peer_algorithms = self.transport.peer_algorithms();
+        let session = self.transport.session_id().map(|id| SessionInfo {
+            id,
+            peer_algorithms,
+        });
+        let result = command(&mut self.auth, session.as_ref(), &mut cx!(self));
+        self.resume();
+        result
+    }
+}
+
+impl Client {
+    /// Trusts the host key: the key exchange goes on.
+    pub fn accept_host_key(&mut self, offer: HostKeyOffer) -> Result<(), Misuse> {
+        self.judge(&offer)?;
+        self.answer_exchange(|half, _, _| Ok(half.accept()));
+        Ok(())
+    }
+
+    /// Does not trust the host key: the connection ends with [`Error::HostKeyRejected`].
+    pub fn reject_host_key(&mut self, offer: HostKeyOffer) -> Result<(), Misuse> {
+        self.judge(&offer)?;
+        self.fail(Error::HostKeyRejected);
+        Ok(())
+    }
+
+    fn judge(&self, offer: &HostKeyOffer) -> Result<(), Misuse> {
+        if self.closed.is_some() {
+            return Err(Misuse::Closed);
+        }
+        let question = self.transport.half().and_then(|half| half.question());
+        if question == Some(offer.serial()) {
+            Ok(())
+        } else {
+            Err(Misuse::StaleToken)
+        }
+    }
+
+    /// Attempts to authenticate `user`. It may be called right after [`new`](Connection::new): the attempt waits for
+    /// the key exchange and the verdict on the host key. One attempt at a time; its outcome is an event.
+    pub fn authenticate(
+        &mut self,
+        user: &str,
+        credential: Credential,
+        now: Instant,
+    ) -> Result<(), Misuse> {
+        self.clock(now);
+        self.with_auth(|auth, session, cx| auth.authenticate(user, credential, session, cx))
+    }
+
+    /// Answers prompts, one answer for each.
+    pub fn answer(&mut self, prompts: Prompts, answers: &[Secret]) -> Result<(), Misuse> {
+        self.with_auth(|auth, _, cx| auth.answer(prompts, answers, cx))
+    }
+
+    /// Changes a password that has expired.
+    pub fn change_password(
+        &mut self,
+        request: PasswordChange,
+        old: Secret,
+        new: Secret,
+    ) -> Result<(), Misuse> {
+        self.with_auth(|auth, _, cx| auth.change_password(request, old, new, cx))
+    }
+
+    /// Supplies the signature of a key that is not here: the blob of RFC 4253 section 6.6 (algorithm name, then
+    /// signature). `None`: it cannot be made, which ends the attempt.
+    pub fn supply_signature(
+        &mut self,
+        request: SignatureRequest,
+        signature: Option<&[u8]>,
+    ) -> Result<(), Misuse> {
+        self.with_auth(|auth, _, cx| auth.supply_signature(request, signature.ok_or(()), cx))
+    }
+}
+
+impl Server {
+    /// Says that the offered key would do: the client is asked to prove it.
+    pub fn accept_key(&mut self, offer: KeyOffer) -> Result<(), Misuse> {
+        self.with_auth(|auth, _, cx| auth.accept_key(offer, cx))
+    }
+
+    /// Says that the offered key would not do.
+    pub fn refuse_key(&mut self, offer: KeyOffer) -> Result<(), Misuse> {
+        self.with_auth(|auth, _, cx| auth.refuse_key(offer, cx))
+    }
+
+    /// Lets the user in.
+    pub fn grant(&mut self, attempt: LoginAttempt) -> Result<(), Misuse> {
+        self.with_auth(|auth, _, cx| auth.grant(attempt, cx))
+    }
+
+    /// Refuses the attempt; the client hears of it after the configured delay.
+    pub fn refuse(&mut self, attempt: LoginAttempt) -> Result<(), Misuse> {
+        self.with_auth(|auth, _, cx| auth.refuse(attempt, cx))
+    }
+
+    /// The attempt was good, but one of `methods` must follow (RFC 4252 section 5.1).
+    pub fn partial(&mut self, attempt: LoginAttempt, methods: &[AuthMethod]) -> Result<(), Misuse> {
+        self.with_auth(|auth, _, cx| auth.partial(attempt, methods, cx))
+    }
+
+    /// Asks the user something (RFC 4256); the answers come as another attempt.
+    pub fn prompt(&mut self, attempt: LoginAttempt, round: &PromptRound) -> Result<(), Misuse> {
+        self.with_auth(|auth, _, cx| auth.prompt(attempt, round, cx))
+    }
+
+    /// The password has expired: the user must choose another (RFC 4252 section 8).
+    pub fn require_password_change(
+        &mut self,
+        attempt: LoginAttempt,
+        prompt: &str,
+    ) -> Result<(), Misuse> {
+        self.with_auth(|auth, _, cx| auth.require_password_change(attempt, prompt, cx))
+    }
+
+    /// Sends text for the user; only before authentication has succeeded (RFC 4252 section 5.4).
+    pub fn banner(&mut self, text: &str) -> Result<(), Misuse> {
+        self.with_auth(|auth, _, cx| auth.banner(text, cx))
+    }
+
+    /// Supplies the signature of a host key that is not here: the blob of RFC 4253 section 6.6 (algorithm name, then
+    /// signature). `None`: it cannot be made, which ends the connection.
+    pub fn supply_signature(
+        &mut self,
+        request: SignatureRequest,
+        signature: Option<&[u8]>,
+    ) -> Result<(), Misuse> {
+        if self.closed.is_some() {
+            return Err(Misuse::Closed);
+        }
+        let question = self.transport.half().and_then(|half| half.question());
+        if question != Some(request.serial()) {
+            return Err(Misuse::StaleToken);
+        }
+        match signature {
+            Some(signature) => {
+                self.answer_exchange(|half, exchange, cx| half.supply(signature, exchange, cx))
+            }
+            None => self.fail(Error::SigningFailed),
+        }
+        Ok(())
+    }
+}

@@ -1,5 +1,5 @@
 //! Messages 30 and 31 of the exchanges with one value from each side (RFC 5656 section 4, RFC 8731,
-//! draft-ietf-sshm-mlkem-hybrid-kex): all of them have the same two messages.
+//! RFC 10042): all of them have the same two messages.
 
 use super::message;
 

@@ -93,3 +93,22 @@ impl fmt::Debug for Input {
             .finish()
     }
 }
+
+impl From<Vec<u8>> for Input {
+    /// A buffer whose bytes are all there already.
+    fn from(buf: Vec<u8>) -> Self {
+        Self {
+            filled: buf.len(),
+            buf,
+        }
+    }
+}
+
+impl Input {
+    /// The memory without the bytes.
+    pub(crate) fn into_empty_vec(self) -> Vec<u8> {
+        let mut buf = self.buf;
+        buf.clear();
+        buf
+    }
+}

@@ -1,0 +1,174 @@
+//! `bench`: our programs beside OpenSSH's and beside the floor, on this machine, in one run.
+//!
+//! ```text
+//! cargo run --release -p conformance --bin bench -- bulk [OPTION]...
+//! ```
+
+mod bulk;
+mod cpu;
+mod floor;
+mod json;
+mod pipeline;
+mod process;
+mod report;
+
+use std::ffi::OsString;
+use std::io;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use conformance::peers::Version;
+
+const USAGE: &str = "\
+usage: bench bulk [OPTION]...
+
+bulk   CPU seconds per GiB of our ssh and sshd examples, of OpenSSH's and of the floor, over exec on loopback, download and
+       upload. Ends with status 1 when a bar is missed, 2 when the benchmark could not be made.
+
+  --runs N           interleaved runs of which medians are taken (default 5)
+  --size BYTES       bytes per run, at least 67108864 (default 1073741824)
+  --json FILE        write all runs, medians and verdicts to FILE
+  --openssh VERSION  9.2 (default) or 10.0
+  --only TEXT        only the transfers whose name holds TEXT: \"download\", \"upload aes128-gcm@openssh.com\", ..
+  --stdout KIND      what the clients write downloads to: null (default: /dev/null) or pipe (to a process that reads it)
+  --cpu N            the CPU on which everything runs (default: the last that this process may use)
+  --our-ssh PATH     the client under test (default: build the example of ssh-blocking); `openssh`: OpenSSH's stands in
+  --our-sshd PATH    the same for the server
+";
+
+/// What `bulk` was asked to do.
+struct Options {
+    runs: usize,
+    size: u64,
+    json: Option<PathBuf>,
+    openssh: Version,
+    only: String,
+    stdout: pipeline::Stdout,
+    cpu: Option<usize>,
+    our_ssh: Option<OsString>,
+    our_sshd: Option<OsString>,
+}
+
+impl Options {
+    fn parse(mut arguments: impl Iterator<Item = OsString>) -> Result<Self, String> {
+        let mut options = Self {
+            runs: 5,
+            size: 1 << 30,
+            json: None,
+            openssh: Version::V9_2,
+            only: String::new(),
+            stdout: pipeline::Stdout::Null,
+            cpu: None,
+            our_ssh: None,
+            our_sshd: None,
+        };
+        while let Some(name) = arguments.next() {
+            let name = name.to_string_lossy().into_owned();
+            let known = [
+                "--runs",
+                "--size",
+                "--json",
+                "--openssh",
+                "--only",
+                "--stdout",
+                "--cpu",
+                "--our-ssh",
+                "--our-sshd",
+            ];
+            if !known.contains(&name.as_str()) {
+                return Err(format!("unknown option {name}; see bench --help"));
+            }
+            let value = arguments
+                .next()
+                .ok_or_else(|| format!("{name} needs a value"))?;
+            let text = value.to_string_lossy().into_owned();
+            let wrong = |expected: &str| format!("{name} must be {expected}, not `{text}`");
+            match name.as_str() {
+                "--runs" => {
+                    let runs = text.parse().ok().filter(|runs| (1..=1000).contains(runs));
+                    options.runs = runs.ok_or_else(|| wrong("a number from 1 to 1000"))?;
+                }
+                "--size" => {
+                    let size = text
+                        .parse()
+                        .ok()
+                        .filter(|size| (1 << 26..=1 << 40).contains(size));
+                    options.size = size
+                        .ok_or_else(|| wrong("a number of bytes from 67108864 to 1099511627776"))?;
+                }
+                "--json" => options.json = Some(value.into()),
+                "--openssh" => {
+                    options.openssh = match text.as_str() {
+                        "9.2" => Version::V9_2,
+                        "10.0" => Version::V10_0,
+                        _ => return Err(wrong("9.2 or 10.0")),
+                    };
+                }
+                "--only" => options.only = text,
+                "--stdout" => {
+                    options.stdout = match text.as_str() {
+                        "null" => pipeline::Stdout::Null,
+                        "pipe" => pipeline::Stdout::Pipe,
+                        _ => return Err(wrong("null or pipe")),
+                    };
+                }
+                "--cpu" => {
+                    options.cpu = Some(text.parse().map_err(|_| wrong("the number of a CPU"))?)
+                }
+                "--our-ssh" => options.our_ssh = Some(value),
+                _ => options.our_sshd = Some(value),
+            }
+        }
+        Ok(options)
+    }
+}
+
+fn main() -> ExitCode {
+    let mut arguments = std::env::args_os().skip(1);
+    let command = arguments
+        .next()
+        .unwrap_or_default()
+        .to_string_lossy()
+        .into_owned();
+    if let Some(part) = command.strip_prefix("__") {
+        let arguments: Vec<String> = arguments
+            .map(|argument| argument.to_string_lossy().into_owned())
+            .collect();
+        return match pipeline_part(part, &arguments) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => fail(&format!("{part}: {error}")),
+        };
+    }
+    match command.as_str() {
+        "bulk" => match Options::parse(arguments).and_then(|options| bulk::run(&options)) {
+            Ok(true) => ExitCode::SUCCESS,
+            Ok(false) => ExitCode::from(1),
+            Err(message) => fail(&message),
+        },
+        "--help" | "-h" | "help" => {
+            print!("{USAGE}");
+            ExitCode::SUCCESS
+        }
+        "" => fail("which benchmark? see bench --help"),
+        unknown => fail(&format!("unknown benchmark {unknown}; see bench --help")),
+    }
+}
+
+fn fail(message: &str) -> ExitCode {
+    eprintln!("bench: {message}");
+    ExitCode::from(2)
+}
+
+/// The hidden subcommands: this program is also every process of the pipelines that is not under test, and the floor.
+fn pipeline_part(part: &str, arguments: &[String]) -> io::Result<()> {
+    let size = |text: &str| text.parse::<u64>().map_err(io::Error::other);
+    match (part, arguments) {
+        ("source", [bytes]) => floor::source(size(bytes)?),
+        ("sink", [bytes]) => floor::sink(size(bytes)?),
+        ("seal", [cipher, address, batch]) => {
+            floor::seal(cipher, address, batch.parse().map_err(io::Error::other)?)
+        }
+        ("open", [cipher, bytes]) => floor::open(cipher, size(bytes)?),
+        _ => Err(io::Error::other("for bench's own use")),
+    }
+}

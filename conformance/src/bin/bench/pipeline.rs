@@ -1,0 +1,371 @@
+//! One transfer: the processes of a row, from their start to the moment at which their CPU time is read.
+//!
+//! ```text
+//! upload    source | client ── loopback ── server | sink
+//! download  sink or /dev/null | client ── loopback ── server | source
+//! ```
+//!
+//! The floor stands where client and server do: `seal` on the sending side, `open` on the receiving one. Everything runs
+//! on one CPU, so that what a process costs does not depend on how its neighbours were scheduled. A 64 KiB pipe joins a
+//! program with its command or feeder; `source` and `sink` are never counted.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use conformance::peers::{KeyKind, KeyPair, Ssh, Sshd, SshdOptions, Version};
+
+use crate::cpu::{self, Group};
+use crate::floor;
+use crate::process::{Process, output, pinned};
+
+/// For a server to listen, a client to log in, a program to end.
+const STEP_LIMIT: Duration = Duration::from_secs(20);
+/// Slower transfers than this are given up.
+const LEAST_BYTES_PER_SECOND: u64 = 4 << 20;
+
+/// Where the data goes, seen from the client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Direction {
+    Download,
+    Upload,
+}
+
+/// What a client writes downloads to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stdout {
+    /// `/dev/null`: nothing dilutes the cost of the SSH implementation.
+    Null,
+    /// A pipe to `sink`.
+    Pipe,
+}
+
+/// An SSH client or server.
+#[derive(Clone, Debug)]
+pub(crate) enum Program {
+    OpenSsh,
+    Ours(PathBuf),
+}
+
+/// What both ends have used at the end of a transfer, since they were started.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ends {
+    pub(crate) client: Duration,
+    pub(crate) server: Duration,
+    /// From the start of the client to the arrival of the last byte.
+    pub(crate) elapsed: Duration,
+}
+
+/// What is the same in all transfers.
+pub(crate) struct Place {
+    pub(crate) cpu: usize,
+    pub(crate) stdout: Stdout,
+    pub(crate) version: Version,
+    /// This program.
+    bench: PathBuf,
+    /// What the clients log in with.
+    user_key: KeyPair,
+    /// Our server's key. OpenSSH's makes its own.
+    host_key: KeyPair,
+    authorized_keys: PathBuf,
+}
+
+/// A server that listens.
+struct Listening {
+    /// Kept because dropping it ends the server.
+    _owner: Owner,
+    group: Group,
+    address: SocketAddr,
+    host_key: KeyPair,
+}
+
+enum Owner {
+    OpenSsh(#[expect(dead_code, reason = "held for its drop")] Box<Sshd>),
+    Ours(#[expect(dead_code, reason = "held for its drop")] Process),
+}
+
+impl Place {
+    /// Keys for all transfers, in `folder`.
+    ///
+    /// # Errors
+    ///
+    /// A line for the user when they cannot be written.
+    pub(crate) fn new(
+        cpu: usize,
+        stdout: Stdout,
+        version: Version,
+        bench: &Path,
+        folder: &Path,
+    ) -> Result<Self, String> {
+        let key = |name| KeyPair::generate(version, KeyKind::Ed25519, &folder.join(name), "");
+        let place = Self {
+            cpu,
+            stdout,
+            version,
+            bench: bench.to_owned(),
+            user_key: key("user_key"),
+            host_key: key("host_key"),
+            authorized_keys: folder.join("authorized_keys"),
+        };
+        fs::write(
+            &place.authorized_keys,
+            format!("{}\n", place.user_key.public),
+        )
+        .map_err(|error| format!("{}: {error}", place.authorized_keys.display()))?;
+        Ok(place)
+    }
+
+    /// One transfer through SSH.
+    ///
+    /// # Errors
+    ///
+    /// A line for the user when it fails or is too slow.
+    pub(crate) fn ssh(
+        &self,
+        client: &Program,
+        server: &Program,
+        direction: Direction,
+        cipher: &str,
+        size: u64,
+    ) -> Result<Ends, String> {
+        let server = self.start_server(server)?;
+        let part = match direction {
+            Direction::Download => "__source",
+            Direction::Upload => "__sink",
+        };
+        let remote = format!("exec '{}' {part} {size}", self.bench.display());
+        // OpenSSH's client needs the files of `_files` as long as it runs.
+        let (mut command, _files) = self.client_command(client, &server, cipher, &remote)?;
+        command.stderr(Stdio::piped());
+        let start = Instant::now();
+        // `far` is the end of the pipe to which the client's is joined; dropping `open` ends the session.
+        let (mut client, mut far, open);
+        match direction {
+            Direction::Download => {
+                far = (self.stdout == Stdout::Pipe)
+                    .then(|| self.start_sink(size))
+                    .transpose()?;
+                let stdout = far
+                    .as_mut()
+                    .and_then(Process::take_stdin)
+                    .map_or_else(Stdio::null, Stdio::from);
+                command.stdin(Stdio::piped()).stdout(stdout);
+                client = Process::start("client", command, false)?;
+                open = client.take_stdin();
+            }
+            Direction::Upload => {
+                let mut source = self.start_source(size)?;
+                let stdin = source.take_stdout().map_or_else(Stdio::null, Stdio::from);
+                command.stdin(stdin).stdout(Stdio::null());
+                client = Process::start("client", command, false)?;
+                open = source.take_stdin();
+                far = Some(source);
+            }
+        }
+        let limit = limit(size);
+        match (direction, &mut far) {
+            (Direction::Download, Some(sink)) => sink.wait_for(floor::MOVED, limit)?,
+            (Direction::Download, None) => {
+                // The command's word comes by stderr, and may overtake what its stdout still holds.
+                let word = client.wait_for(floor::MOVED, limit)?;
+                cpu::wait_written(client.id(), size, STEP_LIMIT)?;
+                word
+            }
+            (Direction::Upload, _) => client.wait_for(floor::MOVED, limit)?,
+        };
+        let elapsed = start.elapsed();
+        let times = cpu::at_rest(&[Group::one(client.id()), server.group], STEP_LIMIT)?;
+        drop(open);
+        client.finish(STEP_LIMIT)?;
+        far.map_or(Ok(()), |far| far.finish(STEP_LIMIT))?;
+        Ok(Ends {
+            client: times[0],
+            server: times[1],
+            elapsed,
+        })
+    }
+
+    /// One transfer through the floor, with so many packets per write.
+    ///
+    /// # Errors
+    ///
+    /// A line for the user when it fails.
+    pub(crate) fn floor(
+        &self,
+        direction: Direction,
+        cipher: &str,
+        size: u64,
+        batch: usize,
+    ) -> Result<Ends, String> {
+        let null = direction == Direction::Download && self.stdout == Stdout::Null;
+        let mut sink = (!null).then(|| self.start_sink(size)).transpose()?;
+        let stdout = sink
+            .as_mut()
+            .and_then(Process::take_stdin)
+            .map_or_else(Stdio::null, Stdio::from);
+        let mut command = self.part("__open");
+        command
+            .arg(cipher)
+            .arg(size.to_string())
+            .stdin(Stdio::null())
+            .stdout(stdout)
+            .stderr(Stdio::piped());
+        let mut receiver = Process::start("the floor's receiver", command, false)?;
+        let address = receiver.wait_for(floor::LISTENING, STEP_LIMIT)?;
+
+        let start = Instant::now();
+        let mut source = self.start_source(size)?;
+        let stdin = source.take_stdout().map_or_else(Stdio::null, Stdio::from);
+        let mut command = self.part("__seal");
+        command
+            .arg(cipher)
+            .arg(address)
+            .arg(batch.to_string())
+            .stdin(stdin)
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped());
+        let sender = Process::start("the floor's sender", command, false)?;
+        sink.as_mut()
+            .unwrap_or(&mut receiver)
+            .wait_for(floor::MOVED, limit(size))?;
+        let elapsed = start.elapsed();
+        let times = cpu::at_rest(
+            &[Group::one(sender.id()), Group::one(receiver.id())],
+            STEP_LIMIT,
+        )?;
+        drop(source.take_stdin());
+        for process in [Some(source), Some(sender), Some(receiver), sink]
+            .into_iter()
+            .flatten()
+        {
+            process.finish(STEP_LIMIT)?;
+        }
+        let (client, server) = match direction {
+            Direction::Download => (times[1], times[0]),
+            Direction::Upload => (times[0], times[1]),
+        };
+        Ok(Ends {
+            client,
+            server,
+            elapsed,
+        })
+    }
+
+    /// One of this program's hidden parts.
+    fn part(&self, name: &str) -> Command {
+        let mut command = pinned(self.cpu, &Command::new(&self.bench));
+        command.arg(name);
+        command
+    }
+
+    fn start_source(&self, size: u64) -> Result<Process, String> {
+        let mut command = self.part("__source");
+        command
+            .arg(size.to_string())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        Process::start("source", command, false)
+    }
+
+    fn start_sink(&self, size: u64) -> Result<Process, String> {
+        let mut command = self.part("__sink");
+        command
+            .arg(size.to_string())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped());
+        Process::start("sink", command, false)
+    }
+
+    fn client_command(
+        &self,
+        program: &Program,
+        server: &Listening,
+        cipher: &str,
+        remote: &str,
+    ) -> Result<(Command, Option<Ssh>), String> {
+        let Program::Ours(path) = program else {
+            let client = Ssh::new(self.version, server.address)
+                .user(Sshd::USER)
+                .identity(&self.user_key);
+            let client = client.option("Ciphers", cipher);
+            return Ok((pinned(self.cpu, &client.command(remote)), Some(client)));
+        };
+        let mut keygen = self.version.command("usr/bin/ssh-keygen");
+        let printed = output(keygen.arg("-lf").arg(&server.host_key.path))?;
+        let fingerprint = printed.split_ascii_whitespace().nth(1).unwrap_or_default();
+        let mut command = pinned(self.cpu, &Command::new(path));
+        command
+            .args(["-T", "-l", Sshd::USER, "-i"])
+            .arg(&self.user_key.path);
+        command.args(["-p", &server.address.port().to_string()]);
+        command.args([
+            "-o",
+            &format!("HostKeyFingerprint={fingerprint}"),
+            "-o",
+            &format!("Ciphers={cipher}"),
+        ]);
+        command.arg(server.address.ip().to_string()).arg(remote);
+        Ok((command, None))
+    }
+
+    /// A fresh server for each transfer: its time then starts from nothing.
+    fn start_server(&self, program: &Program) -> Result<Listening, String> {
+        let Program::Ours(path) = program else {
+            let keys = vec![self.user_key.public.clone()];
+            let sshd = Sshd::start(
+                self.version,
+                &SshdOptions {
+                    authorized_keys: keys,
+                    ..SshdOptions::default()
+                },
+            );
+            let pid = sshd.pid();
+            let mut pin = Command::new("taskset");
+            output(pin.args(["-a", "-p", "-c", &self.cpu.to_string(), &pid.to_string()]))?;
+            return Ok(Listening {
+                group: Group {
+                    root: pid,
+                    family: Some("sshd".to_owned()),
+                },
+                address: sshd.address(),
+                host_key: sshd.host_keys()[0].clone(),
+                _owner: Owner::OpenSsh(Box::new(sshd)),
+            });
+        };
+        let mut command = pinned(self.cpu, &Command::new(path));
+        command
+            .args(["--port", "0", "--host-key"])
+            .arg(&self.host_key.path);
+        command.arg("--authorized-keys").arg(&self.authorized_keys);
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        let mut process = Process::start("our server", command, true)?;
+        let address = process.wait_for(floor::LISTENING, STEP_LIMIT)?;
+        let address = address
+            .trim()
+            .parse()
+            .map_err(|_| format!("our server listens on `{address}`"))?;
+        // The name that the kernel keeps has 15 bytes.
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let family = Some(name.chars().take(15).collect());
+        Ok(Listening {
+            group: Group {
+                root: process.id(),
+                family,
+            },
+            address,
+            host_key: self.host_key.clone(),
+            _owner: Owner::Ours(process),
+        })
+    }
+}
+
+fn limit(size: u64) -> Duration {
+    STEP_LIMIT + Duration::from_secs(size / LEAST_BYTES_PER_SECOND)
+}

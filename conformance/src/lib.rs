@@ -1,0 +1,8 @@
+//! Scenarios, interoperability with other implementations, benchmarks beside them.
+//!
+//! Not published. `conformance/test` fetches the peers and runs everything.
+
+pub mod app;
+pub mod pair;
+pub mod peers;
+pub mod wire;

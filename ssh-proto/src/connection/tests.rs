@@ -1,0 +1,367 @@
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::event::{ClientEvent, ServerEvent};
+use super::{Client, Server};
+use crate::auth::{Credential, Proof};
+use crate::config::{ClientConfig, HostKey, ServerConfig};
+use crate::crypto::drbg::Seed;
+use crate::error::{Error, PeerError, Stage};
+use crate::key::{KeyKind, PrivateKey};
+use crate::names::{Algorithm, Cipher, Kex, Mac, Preference, SignatureAlgorithm};
+
+/// Two connections that hand each other their output, and an application of each that agrees to everything.
+struct Pair {
+    client: Client,
+    server: Server,
+    now: Instant,
+    client_events: Vec<String>,
+    server_events: Vec<String>,
+    client_sent: Vec<u8>,
+    server_sent: Vec<u8>,
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a test needs a time to start from"
+)]
+fn start() -> Instant {
+    Instant::now()
+}
+
+fn host_key(kind: KeyKind) -> HostKey {
+    HostKey::Private(Arc::new(PrivateKey::generate(kind, &[7; 32]).unwrap()))
+}
+
+fn user_key() -> Arc<PrivateKey> {
+    Arc::new(PrivateKey::generate(KeyKind::Ed25519, &[9; 32]).unwrap())
+}
+
+impl Pair {
+    fn new(client: ClientConfig, server: ServerConfig) -> Self {
+        let now = start();
+        Self {
+            client: Client::new(Arc::new(client), Seed::new([1; 32]), now),
+            server: Server::new(Arc::new(server), Seed::new([2; 32]), now),
+            now,
+            client_events: Vec::new(),
+            server_events: Vec::new(),
+            client_sent: Vec::new(),
+            server_sent: Vec::new(),
+        }
+    }
+
+    fn default() -> Self {
+        Self::new(
+            ClientConfig::new(),
+            ServerConfig::new(vec![host_key(KeyKind::Ed25519)]),
+        )
+    }
+
+    fn login(&mut self) {
+        let credential = Credential::public_key(user_key());
+        self.client
+            .authenticate("alice", credential, self.now)
+            .unwrap();
+        self.run(usize::MAX);
+    }
+
+    /// Moves at most `chunk` bytes at a time until nothing moves any more.
+    fn run(&mut self, chunk: usize) {
+        loop {
+            let to_server = self.client.output().len().min(chunk);
+            let bytes = self.client.output()[..to_server].to_vec();
+            let taken = self.server.handle_bytes(&bytes, self.now);
+            self.client.consume_output(taken);
+            self.client_sent.extend(&bytes[..taken]);
+            let to_client = self.server.output().len().min(chunk);
+            let bytes = self.server.output()[..to_client].to_vec();
+            let taken_back = self.client.handle_bytes(&bytes, self.now);
+            self.server.consume_output(taken_back);
+            self.server_sent.extend(&bytes[..taken_back]);
+            let events = self.events();
+            if taken == 0 && taken_back == 0 && !events {
+                break;
+            }
+        }
+    }
+
+    fn events(&mut self) -> bool {
+        let mut any = false;
+        while let Some(event) = self.client.poll_event() {
+            any = true;
+            let text = format!("{event:?}");
+            self.client_events
+                .push(text.split(['(', ' ']).next().unwrap().to_owned());
+            if let ClientEvent::HostKeyOffered(offer) = event {
+                self.client.accept_host_key(offer).unwrap();
+            }
+        }
+        while let Some(event) = self.server.poll_event() {
+            any = true;
+            let text = format!("{event:?}");
+            self.server_events
+                .push(text.split(['(', ' ']).next().unwrap().to_owned());
+            if let ServerEvent::LoginAttempted(attempt) = event {
+                assert!(matches!(attempt.proof(), Proof::PublicKey(_)));
+                self.server.grant(attempt).unwrap();
+            }
+        }
+        any
+    }
+}
+
+#[test]
+fn a_user_logs_in() {
+    let mut pair = Pair::default();
+    pair.login();
+    assert_eq!(pair.client_events, ["HostKeyOffered", "Authenticated"]);
+    assert_eq!(pair.server_events, ["LoginAttempted", "Authenticated"]);
+    let session = pair.client.session().unwrap();
+    assert_eq!(session.user, Some("alice"));
+    assert_eq!(session.id, pair.server.session().unwrap().id);
+    assert!(pair.client.negotiated().unwrap().strict);
+}
+
+#[test]
+fn every_combination_of_algorithms_connects() {
+    let keys = [
+        (KeyKind::Ed25519, SignatureAlgorithm::Ed25519),
+        (KeyKind::EcdsaNistp256, SignatureAlgorithm::EcdsaNistp256),
+        (KeyKind::EcdsaNistp384, SignatureAlgorithm::EcdsaNistp384),
+        (KeyKind::EcdsaNistp521, SignatureAlgorithm::EcdsaNistp521),
+    ];
+    let mut runs: Vec<(Kex, Cipher, Mac, usize)> = Vec::new();
+    for &kex in Kex::ALL {
+        runs.push((kex, Cipher::Aes128Gcm, Mac::HmacSha256, 0));
+    }
+    for &cipher in Cipher::ALL {
+        for &mac in Mac::ALL {
+            runs.push((Kex::Curve25519Sha256, cipher, mac, 0));
+        }
+    }
+    for key in 0..keys.len() {
+        runs.push((
+            Kex::Curve25519Sha256,
+            Cipher::Aes256Gcm,
+            Mac::HmacSha256,
+            key,
+        ));
+    }
+    for (kex, cipher, mac, key) in runs {
+        let (kind, algorithm) = keys[key];
+        let mut client = ClientConfig::new();
+        client.transport.algorithms.kex = Preference::new([kex]).unwrap();
+        client.transport.algorithms.ciphers = Preference::new([cipher]).unwrap();
+        client.transport.algorithms.macs = Preference::new([mac]).unwrap();
+        let mut pair = Pair::new(client, ServerConfig::new(vec![host_key(kind)]));
+        pair.login();
+        let negotiated = pair.server.negotiated().unwrap();
+        assert_eq!((negotiated.kex, negotiated.host_key), (kex, algorithm));
+        assert_eq!(negotiated.client_to_server.cipher, cipher);
+        assert!(
+            pair.client.is_authenticated(),
+            "{kex} {cipher} {mac} {:?}",
+            pair.client.closed()
+        );
+        pair.client.rekey(pair.now).unwrap();
+        pair.run(usize::MAX);
+        assert_eq!(pair.client_events.last().unwrap(), "Rekeyed");
+    }
+}
+
+#[test]
+fn any_chunking_gives_the_same_events_and_the_same_output() {
+    let config = || {
+        let mut client = ClientConfig::new();
+        // The exchange whose draws all come from the seed.
+        client.transport.algorithms.kex = Preference::new([Kex::Curve25519Sha256]).unwrap();
+        (client, ServerConfig::new(vec![host_key(KeyKind::Ed25519)]))
+    };
+    let run = |chunk| {
+        let (client, server) = config();
+        let mut pair = Pair::new(client, server);
+        pair.client
+            .authenticate("alice", Credential::public_key(user_key()), pair.now)
+            .unwrap();
+        pair.run(chunk);
+        (
+            pair.client_events,
+            pair.server_events,
+            pair.client_sent,
+            pair.server_sent,
+        )
+    };
+    let whole = run(usize::MAX);
+    assert_eq!(whole.0.last().unwrap(), "Authenticated");
+    for chunk in [1, 2, 3, 7, 16, 100] {
+        assert!(run(chunk) == whole, "chunks of {chunk}");
+    }
+}
+
+#[test]
+fn both_sides_may_start_a_key_exchange_at_once() {
+    let mut pair = Pair::default();
+    pair.login();
+    let id = pair.client.session().unwrap().id.to_vec();
+    for _ in 0..5 {
+        pair.client.rekey(pair.now).unwrap();
+        pair.server.rekey(pair.now).unwrap();
+        pair.run(13);
+    }
+    assert_eq!(
+        pair.client_events
+            .iter()
+            .filter(|event| *event == "Rekeyed")
+            .count(),
+        5
+    );
+    assert_eq!(pair.client.session().unwrap().id, id);
+    assert_eq!(pair.server.session().unwrap().id, id);
+}
+
+#[test]
+fn a_right_guess_saves_a_message_and_a_wrong_one_is_passed_over() {
+    for (server_kex, server_first) in [
+        ("+curve25519-sha256", true),
+        ("ecdh-sha2-nistp256,mlkem768x25519-sha256", false),
+    ] {
+        let mut client = ClientConfig::new();
+        client.guess_kex = true;
+        let mut server = ServerConfig::new(vec![host_key(KeyKind::Ed25519)]);
+        server.transport.algorithms.kex = Preference::parse(server_kex).unwrap();
+        if server_first {
+            client.transport.algorithms.host_keys = Preference::parse("ssh-ed25519").unwrap();
+        }
+        let mut pair = Pair::new(client, server);
+        pair.login();
+        assert!(
+            pair.client.is_authenticated(),
+            "{server_kex}: {:?}",
+            pair.server.closed()
+        );
+    }
+}
+
+#[test]
+fn a_flipped_bit_after_newkeys_ends_the_connection() {
+    let mut pair = Pair::default();
+    pair.login();
+    pair.client.ignore(100).unwrap();
+    let mut bytes = pair.client.output().to_vec();
+    bytes[20] ^= 1;
+    pair.server.handle_bytes(&bytes, pair.now);
+    assert_eq!(
+        pair.server.closed(),
+        Some(&Error::Peer(PeerError::MacIncorrect))
+    );
+}
+
+#[test]
+fn a_rejected_host_key_ends_the_connection() {
+    let mut pair = Pair::default();
+    let now = pair.now;
+    for _ in 0..8 {
+        let bytes = pair.client.output().to_vec();
+        let len = pair.server.handle_bytes(&bytes, now);
+        pair.client.consume_output(len);
+        let bytes = pair.server.output().to_vec();
+        let len = pair.client.handle_bytes(&bytes, now);
+        pair.server.consume_output(len);
+        if let Some(ClientEvent::HostKeyOffered(offer)) = pair.client.poll_event() {
+            assert!(!pair.client.wants_input());
+            pair.client.reject_host_key(offer).unwrap();
+        }
+    }
+    assert_eq!(pair.client.closed(), Some(&Error::HostKeyRejected));
+    pair.events();
+    assert_eq!(pair.server_events, ["Disconnected"]);
+}
+
+#[test]
+fn each_stage_has_its_deadline() {
+    let mut pair = Pair::default();
+    pair.client
+        .handle_timeout(pair.now + Duration::from_secs(14));
+    assert_eq!(pair.client.closed(), None);
+    let at = pair.client.poll_timeout().unwrap();
+    pair.client.handle_timeout(at);
+    assert_eq!(
+        pair.client.closed(),
+        Some(&Error::TimedOut(Stage::VersionExchange))
+    );
+
+    let mut pair = Pair::default();
+    pair.client.handle_bytes(b"SSH-2.0-x\r\n", pair.now);
+    pair.client
+        .handle_timeout(pair.now + Duration::from_secs(30));
+    assert_eq!(
+        pair.client.closed(),
+        Some(&Error::TimedOut(Stage::KeyExchange))
+    );
+
+    let mut pair = Pair::default();
+    pair.run(usize::MAX);
+    assert_eq!(pair.server_events, Vec::<String>::new());
+    pair.server
+        .handle_timeout(pair.now + Duration::from_secs(119));
+    assert_eq!(pair.server.closed(), None);
+    pair.server
+        .handle_timeout(pair.now + Duration::from_secs(120));
+    assert_eq!(
+        pair.server.closed(),
+        Some(&Error::TimedOut(Stage::Authentication))
+    );
+}
+
+#[test]
+fn the_end_of_the_stream_is_told_with_the_stage() {
+    let mut pair = Pair::default();
+    pair.client.handle_eof(pair.now);
+    assert_eq!(
+        pair.client.closed(),
+        Some(&Error::UnexpectedEof(Stage::VersionExchange))
+    );
+    let mut pair = Pair::default();
+    pair.login();
+    pair.client.handle_eof(pair.now);
+    assert_eq!(
+        pair.client.closed(),
+        Some(&Error::UnexpectedEof(Stage::Connected))
+    );
+}
+
+#[test]
+fn keys_that_are_too_old_are_changed_on_an_idle_connection() {
+    let mut pair = Pair::default();
+    pair.login();
+    pair.now += Duration::from_secs(3_600);
+    pair.server.handle_timeout(pair.now);
+    pair.run(usize::MAX);
+    assert_eq!(pair.server_events.last().unwrap(), "Rekeyed");
+}
+
+#[test]
+fn a_peer_that_answers_nothing_is_found_dead() {
+    let mut client = ClientConfig::new();
+    client.transport.keepalive = Some(crate::config::Keepalive {
+        interval: Duration::from_secs(10),
+        count: 3,
+    });
+    let mut pair = Pair::new(client, ServerConfig::new(vec![host_key(KeyKind::Ed25519)]));
+    pair.login();
+    for _ in 0..4 {
+        assert_eq!(pair.client.closed(), None);
+        let at = pair.client.poll_timeout().unwrap();
+        pair.client.handle_timeout(at);
+    }
+    while pair.client.closed().is_none() {
+        let at = pair.client.poll_timeout().unwrap();
+        assert!(at < pair.now + Duration::from_secs(41));
+        pair.client.handle_timeout(at);
+    }
+    assert_eq!(
+        pair.client.closed(),
+        Some(&Error::TimedOut(Stage::Keepalive))
+    );
+}

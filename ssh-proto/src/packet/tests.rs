@@ -1,0 +1,204 @@
+use proptest::prelude::*;
+
+use super::keys::DirectionKeys;
+use super::opener::{Opened, Opener};
+use super::sealer::{HEADER_LEN, Sealer};
+use crate::crypto::cipher;
+use crate::crypto::drbg::{Drbg, Seed};
+use crate::crypto::mac::MacKey;
+use crate::error::PeerError;
+use crate::names::{Algorithm, Cipher, Mac};
+use crate::secret::Secret;
+
+const MAX: usize = 35_000;
+
+fn rng() -> Drbg {
+    Drbg::new(Seed::new([3; 32]))
+}
+
+fn keys(cipher: Cipher, mac: Mac) -> DirectionKeys {
+    let mac = (!cipher.is_aead()).then_some(mac);
+    DirectionKeys {
+        cipher,
+        mac,
+        iv: Secret::new(vec![1; cipher::iv_len(cipher)]),
+        key: Secret::new(vec![2; cipher::key_len(cipher)]),
+        mac_key: Secret::new(vec![3; mac.map_or(0, MacKey::key_len)]),
+    }
+}
+
+/// Every protection that packets can have: in clear, and each cipher with each MAC it takes.
+fn protections() -> Vec<Option<(Cipher, Mac)>> {
+    let mut all = vec![None];
+    for &cipher in Cipher::ALL {
+        for &mac in Mac::ALL {
+            if !cipher.is_aead() || mac == Mac::HmacSha256 {
+                all.push(Some((cipher, mac)));
+            }
+        }
+    }
+    all
+}
+
+fn pair(protection: Option<(Cipher, Mac)>) -> (Sealer, Opener) {
+    match protection {
+        None => (Sealer::plain(), Opener::plain()),
+        Some((cipher, mac)) => {
+            let keys = keys(cipher, mac);
+            (Sealer::new(&keys, 0).unwrap(), Opener::new(&keys).unwrap())
+        }
+    }
+}
+
+fn seal(sealer: &mut Sealer, payload: &[u8]) -> Vec<u8> {
+    let mut buf = vec![0; HEADER_LEN];
+    buf.extend_from_slice(payload);
+    sealer.seal(&mut buf, 0, &mut rng()).unwrap();
+    buf
+}
+
+#[test]
+fn a_packet_is_opened_as_it_was_sealed_whatever_its_length() {
+    for protection in protections() {
+        let (mut sealer, mut opener) = pair(protection);
+        for len in (1..80).chain([32_640, 32_768]) {
+            let payload: Vec<u8> = (0..len).map(|i| i as u8).collect();
+            let mut wire = seal(&mut sealer, &payload);
+            let whole = wire.len();
+            let Ok(Opened::Packet { payload: at, len }) = opener.open(&mut wire, MAX) else {
+                panic!("{protection:?} {len}");
+            };
+            assert_eq!((&wire[at], len), (&payload[..], whole));
+        }
+        assert_eq!(opener.sequence(), sealer.sequence());
+        assert_eq!(opener.traffic(), sealer.traffic());
+    }
+}
+
+#[test]
+fn full_data_packets_fit_one_segment_of_a_loopback_socket_two_at_a_time() {
+    for protection in protections() {
+        let (mut sealer, _) = pair(protection);
+        let wire = seal(&mut sealer, &vec![94; 9 + super::output::MAX_DATA_LEN]);
+        assert!(wire.len() <= 32_741, "{protection:?}: {}", wire.len());
+    }
+}
+
+#[test]
+fn every_proper_prefix_needs_more_and_changes_nothing() {
+    for protection in protections() {
+        let (mut sealer, mut opener) = pair(protection);
+        let wire = seal(&mut sealer, b"\x5eexample");
+        // The reader keeps what was looked at, decrypted or not, and appends to it.
+        let mut seen: Vec<u8> = Vec::new();
+        for &byte in &wire[..wire.len() - 1] {
+            seen.push(byte);
+            assert!(
+                matches!(opener.open(&mut seen, MAX), Ok(Opened::NeedMore(n)) if n <= wire.len())
+            );
+        }
+        seen.push(wire[wire.len() - 1]);
+        assert!(
+            matches!(opener.open(&mut seen, MAX), Ok(Opened::Packet { .. })),
+            "{protection:?}"
+        );
+    }
+}
+
+#[test]
+fn every_flipped_bit_is_noticed() {
+    for protection in protections().into_iter().flatten() {
+        let wire = seal(&mut pair(Some(protection)).0, b"\x5eexample of a payload");
+        for bit in 0..wire.len() * 8 {
+            let (_, mut opener) = pair(Some(protection));
+            let mut bad = wire.clone();
+            bad[bit / 8] ^= 1 << (bit % 8);
+            match opener.open(&mut bad, MAX) {
+                Err(PeerError::MacIncorrect | PeerError::PacketLength(_)) => {}
+                // A longer length: the bytes for it never come, or the MAC over them is wrong.
+                Ok(Opened::NeedMore(n)) => {
+                    assert!(n > wire.len(), "{protection:?} bit {bit}");
+                    bad.resize(n, 0);
+                    assert_eq!(opener.open(&mut bad, MAX), Err(PeerError::MacIncorrect));
+                }
+                other => panic!("{protection:?} bit {bit}: {other:?}"),
+            }
+        }
+    }
+}
+
+#[test]
+fn a_replayed_or_reordered_packet_is_noticed() {
+    for protection in protections().into_iter().flatten() {
+        let (mut sealer, mut opener) = pair(Some(protection));
+        let first = seal(&mut sealer, b"\x5efirst");
+        assert!(opener.open(&mut first.clone(), MAX).is_ok());
+        let again = opener.open(&mut first.clone(), MAX);
+        assert!(
+            matches!(
+                again,
+                Err(PeerError::MacIncorrect | PeerError::PacketLength(_)) | Ok(Opened::NeedMore(_))
+            ),
+            "{protection:?}: {again:?}"
+        );
+    }
+}
+
+/// Packets in clear with every small length and every padding: none panics, and the rules of RFC 4253 section 6 hold.
+#[test]
+fn only_lengths_and_paddings_of_the_rfc_pass() {
+    for length in 0..64_usize {
+        for padding in 0..=255_usize {
+            let mut packet = vec![0; 4 + length];
+            packet[..4].copy_from_slice(&(length as u32).to_be_bytes());
+            if let Some(field) = packet.get_mut(4) {
+                *field = padding as u8;
+            }
+            let legal =
+                length + 4 >= 16 && (length + 4) % 8 == 0 && padding >= 4 && padding + 1 < length;
+            match Opener::plain().open(&mut packet, MAX) {
+                Ok(Opened::Packet { payload, len }) => {
+                    assert!(legal, "{length} {padding}");
+                    assert_eq!((payload.len(), len), (length - padding - 1, length + 4));
+                }
+                Ok(Opened::NeedMore(_)) => panic!("{length} {padding}"),
+                Err(error) => {
+                    assert!(!legal, "{length} {padding}");
+                    assert_eq!(error, PeerError::PacketLength(length as u32));
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_length_is_bounded_before_anything_is_waited_for() {
+    for length in [MAX as u32 + 1, 256 * 1024 + 1, 1 << 31, u32::MAX] {
+        let mut start = [&length.to_be_bytes()[..], &[0; 28]].concat();
+        assert_eq!(
+            Opener::plain().open(&mut start, MAX),
+            Err(PeerError::PacketLength(length))
+        );
+    }
+}
+
+#[test]
+fn sequence_numbers_wrap_under_keys_and_never_before_them() {
+    let keys = keys(Cipher::Aes128Ctr, Mac::HmacSha256);
+    let mut sealer = Sealer::new(&keys, u32::MAX).unwrap();
+    seal(&mut sealer, b"\x02");
+    assert_eq!(sealer.sequence(), 0);
+}
+
+proptest! {
+    #[test]
+    fn no_bytes_make_an_opener_panic(
+        bytes in prop::collection::vec(any::<u8>(), 0..200),
+        which in 0..protections().len(),
+    ) {
+        let (_, mut opener) = pair(protections()[which]);
+        let mut bytes = bytes;
+        let _ = opener.open(&mut bytes, MAX);
+        let _ = opener.open(&mut bytes, MAX);
+    }
+}

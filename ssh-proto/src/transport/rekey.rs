@@ -1,0 +1,70 @@
+//! When a new key exchange is due, and how often the peer may start one (RFC 4253 section 9, RFC 4344 section 3).
+
+use std::time::{Duration, Instant};
+
+use crate::error::PeerError;
+use crate::limits::{Limits, RekeyLimits};
+use crate::packet::sealer::Traffic;
+
+/// RFC 4344 section 3.1: "an implementation SHOULD rekey after at most 2**31 packets".
+const MAX_PACKETS: u64 = 1 << 31;
+/// Exchanges of the peer further apart than this are not counted.
+const CHEAP_TIME: Duration = Duration::from_secs(10);
+const CHEAP_BYTES: u64 = 1024 * 1024;
+
+/// When the last exchange was, and how many cheap ones the peer started.
+#[derive(Debug)]
+pub(crate) struct Rekey {
+    limits: RekeyLimits,
+    last: Instant,
+    cheap: u32,
+}
+
+impl Rekey {
+    pub(crate) const fn new(limits: RekeyLimits, now: Instant) -> Self {
+        Self {
+            limits,
+            last: now,
+            cheap: 0,
+        }
+    }
+
+    /// An exchange ended.
+    pub(crate) const fn done(&mut self, now: Instant) {
+        self.last = now;
+    }
+
+    /// When the keys are too old.
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        self.limits
+            .time
+            .and_then(|time| self.last.checked_add(time))
+    }
+
+    /// Whether one direction has seen enough, or the keys are too old.
+    pub(crate) fn is_due(&self, sent: Traffic, received: Traffic, now: Instant) -> bool {
+        let full = |traffic: Traffic| {
+            traffic.bytes >= self.limits.bytes
+                || traffic.packets >= self.limits.packets.min(MAX_PACKETS)
+        };
+        full(sent) || full(received) || self.deadline().is_some_and(|deadline| deadline <= now)
+    }
+
+    /// The peer starts an exchange.
+    pub(crate) fn peer_starts(
+        &mut self,
+        received: Traffic,
+        limits: &Limits,
+        now: Instant,
+    ) -> Result<(), PeerError> {
+        if now.saturating_duration_since(self.last) < CHEAP_TIME && received.bytes < CHEAP_BYTES {
+            self.cheap = self.cheap.saturating_add(1);
+            if self.cheap > limits.cheap_rekeys {
+                return Err(PeerError::Limit(
+                    "key exchanges that follow one another too fast",
+                ));
+            }
+        }
+        Ok(())
+    }
+}
