@@ -151,19 +151,16 @@ impl Pair {
 
     /// Turns until `done`, letting time pass when nothing else happens. Panics with the logs when that never comes.
     pub fn until(&mut self, what: &str, done: impl Fn(&Self) -> bool) {
-        let mut waits = 0;
+        let end = self.now + Duration::from_secs(600);
         while !done(self) {
             if self.turn() {
-                waits = 0;
                 continue;
             }
             if self.to_server.may_hold_more() || self.to_client.may_hold_more() {
                 std::thread::yield_now();
                 continue;
             }
-            waits += 1;
-            let next = self.next_time();
-            let (Some(next), true) = (next, waits < 1_000) else {
+            let Some(next) = self.next_time().filter(|next| *next <= end) else {
                 panic!(
                     "{what} never comes: client {:?}, server {:?}",
                     self.log, self.app.log
@@ -386,7 +383,9 @@ impl Pair {
 
     /// Turns until the channel is closed, then releases it and gives what was gathered.
     pub fn finish(&mut self, id: ChannelId) -> Gathered {
-        self.until("the end of a channel", |pair| pair.channels[&id].closed);
+        self.until("the end of a channel", |pair| {
+            pair.channels[&id].closed || pair.channels[&id].refused.is_some()
+        });
         self.read(id);
         if let Some(mut channel) = self.client.channel(id) {
             channel.release();

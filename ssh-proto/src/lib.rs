@@ -155,6 +155,7 @@ pub use auth::{
     SignaturePurpose, SignatureRequest,
 };
 #[cfg(feature = "copy-counter")]
+#[doc(hidden)]
 pub use channel::recv::counter as copy_counter;
 pub use channel::{
     Answer, Channel, ChannelEvent, ChannelId, ChannelRequest, ExitSignal, GlobalRequestReceived,

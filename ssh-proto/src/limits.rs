@@ -54,11 +54,12 @@ pub struct Limits {
     pub banners: u32,
     /// Channels at once.
     pub channels: usize,
-    /// Channels that this side asked for and that are not answered yet.
+    /// Channels that were asked for and are not answered yet: those that this side asked for, and those that the peer
+    /// asked for. Beyond it a command is [`Misuse::Limit`](crate::Misuse::Limit), and the peer is refused.
     pub pending_opens: usize,
     /// Requests of this side, on one channel or globally, that are not answered yet.
     pub pending_requests: usize,
-    /// Requests and opens of the peer that the caller has not answered yet, on one channel or
+    /// Requests of the peer that the caller has not answered yet, on one channel or
     /// globally. What comes beyond them is refused by the library.
     pub open_questions: usize,
     /// The longest command, subsystem name, or data of a request that the caller defines.

@@ -189,6 +189,11 @@ impl<'a, R: Role> Channel<'a, R> {
         self.inner.state().map_or(0, |state| state.recv.target())
     }
 
+    /// How many bytes the peer may send right now. 0: it waits until what is unread is consumed.
+    pub fn receive_credit(&self) -> u32 {
+        self.inner.state().map_or(0, |state| state.recv.granted())
+    }
+
     /// Fixes that number, within [`window`](crate::limits::Limits::window) and what is left of
     /// [`window_budget`](crate::limits::Limits::window_budget): it does not grow any more. Credit that was given cannot
     /// be taken back, so a lower number takes effect while data is consumed.

@@ -132,7 +132,7 @@ impl Channels {
             Err(reason) => return refuse(io, peer, reason, ""),
         };
         let Self { slots, shared } = self;
-        if shared.open_questions >= io.limits.open_questions || slots.len() >= io.limits.channels {
+        if shared.open_questions >= io.limits.pending_opens || slots.len() >= io.limits.channels {
             return refuse(
                 io,
                 peer,

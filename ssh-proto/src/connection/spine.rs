@@ -105,8 +105,10 @@ impl<R: Role> Connection<R> {
         } else {
             self.pending = Vec::new();
         }
-        input.clear();
-        self.channels.settle(input)
+        // What channels keep of the block stays in it.
+        let mut back = self.channels.settle(input)?;
+        back.clear();
+        Some(back)
     }
 
     /// Looks at what lies at the start of `rest`, which is at `at` in the block. Says how many bytes it took; 0 when

@@ -102,7 +102,7 @@ fn nothing_works_before_authentication() {
 #[test]
 fn opens_that_are_not_for_us_are_refused_with_the_right_reason() {
     let limits = Limits {
-        open_questions: 2,
+        pending_opens: 2,
         ..Limits::default()
     };
     let own = Extensions {

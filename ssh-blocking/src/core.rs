@@ -1,0 +1,423 @@
+//! What stands under the lock: the state machine, and who waits for what.
+//!
+//! In: the events of `ssh_proto`. Out: threads that are woken, questions for a caller (`inbox`), calls for the
+//! connection's own thread (`calls`). Nothing here blocks.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Condvar};
+use std::time::Instant;
+
+use ssh_proto::{
+    ChannelEvent, ChannelId, ChannelRequest, Connection, Misuse, RequestId, RequestToken, Role,
+    Stream, WriteError,
+};
+
+use crate::driver::Reader;
+use crate::error::Error;
+use crate::exit::ExitStatus;
+
+/// Calls that wait for the connection's own thread; beyond it nothing is read. A peer cannot make this queue grow.
+const MAX_CALLS: usize = 64;
+
+/// Where an event of a role goes.
+pub(crate) enum Sorted<E> {
+    Channel(ChannelId),
+    Reply(RequestId, Option<Vec<u8>>),
+    /// For the caller that connects or authenticates.
+    Question(E),
+    /// For the connection's own thread.
+    Call(E),
+    Rekeyed,
+    Over(ssh_proto::Error),
+}
+
+/// Sorts an event; the flag says whether the connection's own thread answers questions now.
+pub(crate) type Sort<R> = fn(<R as Role>::Event, bool) -> Sorted<<R as Role>::Event>;
+
+/// Something that the connection's own thread has to do.
+pub(crate) enum Call<R: Role> {
+    Event(R::Event),
+    Requested {
+        channel: ChannelId,
+        request: ChannelRequest,
+        token: Option<RequestToken>,
+    },
+    ChannelClosed(ChannelId),
+}
+
+/// What a thread waits for about a channel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Wish {
+    /// Data or EOF.
+    Read,
+    /// Room to write.
+    Write,
+    /// Open confirmations, replies, the exit status, CLOSE.
+    State,
+    /// Any of these.
+    Any,
+}
+
+/// Where the threads of one channel wait.
+#[derive(Debug, Default)]
+pub(crate) struct Gate {
+    doors: [Condvar; 4],
+}
+
+impl Gate {
+    pub(crate) const fn door(&self, wish: Wish) -> &Condvar {
+        &self.doors[wish as usize]
+    }
+}
+
+/// What a thread waits for.
+#[derive(Clone, Copy)]
+pub(crate) enum Interest<'a> {
+    /// Anything that happens to the connection.
+    Connection,
+    Channel(ChannelId, &'a Arc<Gate>, Wish),
+}
+
+/// What is known about a channel besides what the state machine knows.
+#[derive(Default)]
+pub(crate) struct ChannelState {
+    gate: Arc<Gate>,
+    waiting: [u32; 4],
+    pub(crate) opened: Option<Result<Vec<u8>, Error>>,
+    pub(crate) exit: Option<ExitStatus>,
+    pub(crate) eof: bool,
+    pub(crate) closed: bool,
+    /// Requests whose reply somebody wants.
+    pub(crate) replies: BTreeMap<RequestId, Option<bool>>,
+    /// Streams whose data was thrown away for want of a reader.
+    pub(crate) discarded: [bool; 2],
+}
+
+/// How the connection's own thread spends its time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Attendant {
+    /// At work, or about to look.
+    Awake,
+    /// Looks again by itself soon.
+    Dozing,
+    /// Somebody else drives: it must be told when they stop.
+    Asleep,
+}
+
+/// A sleeping driver.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Polling {
+    pub(crate) until: Option<Instant>,
+    pub(crate) by_attendant: bool,
+}
+
+pub(crate) struct Core<R: Role> {
+    pub(crate) conn: Connection<R>,
+    sort: Sort<R>,
+    /// The connection's own thread answers questions, and wants to know of channels that close.
+    pub(crate) attended: bool,
+    pub(crate) wants_closes: bool,
+
+    // The read side of a socket: whoever holds it drives.
+    pub(crate) reader: Option<Box<Reader>>,
+    pub(crate) polling: Option<Polling>,
+    pub(crate) attendant: Attendant,
+    /// The attendant is to drive at once instead of waiting for a quiet moment.
+    pub(crate) urgent: bool,
+    /// How often a caller took the read side, and how often one wrote: signs of life for the attendant.
+    pub(crate) drives: u64,
+    pub(crate) writes: u64,
+    /// How many waiting threads were woken so far.
+    pub(crate) wakes: u64,
+
+    // The write side.
+    pub(crate) writing: bool,
+    /// Bytes that the socket would not take, and how many of them it took since.
+    pub(crate) unsent: Vec<u8>,
+    pub(crate) sent: usize,
+    /// The socket would block; the driver goes on when it is writable.
+    pub(crate) blocked: bool,
+    /// How often the socket was found writable.
+    pub(crate) write_edges: u64,
+    /// Nothing can be written any more.
+    pub(crate) mute: bool,
+    pub(crate) spare: Vec<u8>,
+
+    // Who waits, and for what.
+    pub(crate) followers: usize,
+    waiting: u32,
+    progress: Arc<Condvar>,
+    pub(crate) channels: BTreeMap<ChannelId, ChannelState>,
+    pub(crate) inbox: VecDeque<R::Event>,
+    pub(crate) calls: VecDeque<Call<R>>,
+    /// Global requests whose reply somebody waits for.
+    pub(crate) replies: BTreeMap<RequestId, Option<Option<Vec<u8>>>>,
+    /// Key exchanges after the first.
+    pub(crate) rekeys: u64,
+
+    // The end.
+    pub(crate) io_error: Option<Error>,
+    pub(crate) over: Option<Error>,
+    /// The connection's own thread has ended.
+    pub(crate) finished: bool,
+}
+
+impl<R: Role> Core<R> {
+    pub(crate) fn new(
+        conn: Connection<R>,
+        sort: Sort<R>,
+        server: bool,
+        progress: Arc<Condvar>,
+    ) -> Self {
+        Self {
+            conn,
+            sort,
+            attended: server,
+            wants_closes: server,
+            reader: None,
+            polling: None,
+            attendant: Attendant::Awake,
+            urgent: false,
+            drives: 0,
+            writes: 0,
+            wakes: 0,
+            writing: false,
+            unsent: Vec::new(),
+            sent: 0,
+            blocked: false,
+            write_edges: 0,
+            mute: false,
+            spare: Vec::new(),
+            followers: 0,
+            waiting: 0,
+            progress,
+            channels: BTreeMap::new(),
+            inbox: VecDeque::new(),
+            calls: VecDeque::new(),
+            replies: BTreeMap::new(),
+            rekeys: 0,
+            io_error: None,
+            over: None,
+            finished: false,
+        }
+    }
+
+    /// Takes every event out of the state machine and wakes whom it concerns.
+    pub(crate) fn dispatch(&mut self) {
+        while let Some(event) = self.conn.poll_event() {
+            match (self.sort)(event, self.attended) {
+                Sorted::Channel(id) => self.channel_events(id),
+                Sorted::Reply(request, reply) => {
+                    if let Some(wanted) = self.replies.get_mut(&request) {
+                        *wanted = Some(reply);
+                    }
+                }
+                Sorted::Question(event) => self.inbox.push_back(event),
+                Sorted::Call(event) => self.calls.push_back(Call::Event(event)),
+                Sorted::Rekeyed => self.rekeys += 1,
+                Sorted::Over(error) => self.end(error),
+            }
+        }
+        if self.waiting > 0 {
+            self.wakes += u64::from(self.waiting);
+            self.progress.notify_all();
+        }
+    }
+
+    fn end(&mut self, error: ssh_proto::Error) {
+        // The socket's own words say more than "the stream ended".
+        let io_error = self.io_error.take();
+        self.over = Some(match (&error, io_error) {
+            (ssh_proto::Error::UnexpectedEof(_), Some(io_error)) => io_error,
+            _ => error.into(),
+        });
+        for state in self.channels.values_mut() {
+            self.wakes += state.wake(Wish::Any);
+        }
+    }
+
+    fn channel_events(&mut self, id: ChannelId) {
+        let Some(mut channel) = self.conn.channel(id) else {
+            return;
+        };
+        let Some(state) = self.channels.get_mut(&id) else {
+            // Nobody holds the channel any more.
+            while channel.poll_event().is_some() {}
+            return;
+        };
+        while let Some(event) = channel.poll_event() {
+            let wish = match event {
+                ChannelEvent::Data(_) => Wish::Read,
+                ChannelEvent::Writable => Wish::Write,
+                ChannelEvent::Eof => {
+                    state.eof = true;
+                    Wish::Read
+                }
+                ChannelEvent::Opened { data } => {
+                    state.opened = Some(Ok(data));
+                    Wish::State
+                }
+                ChannelEvent::OpenFailed {
+                    reason,
+                    description,
+                } => {
+                    state.opened = Some(Err(Error::OpenFailed {
+                        reason,
+                        description: description.into(),
+                    }));
+                    state.closed = true;
+                    Wish::Any
+                }
+                ChannelEvent::Replied { request, accepted } => {
+                    if let Some(reply) = state.replies.get_mut(&request) {
+                        *reply = Some(accepted);
+                    }
+                    Wish::State
+                }
+                ChannelEvent::ExitStatus(code) => {
+                    state.exit = Some(ExitStatus::Code(code));
+                    Wish::State
+                }
+                ChannelEvent::ExitSignal(signal) => {
+                    state.exit = Some(ExitStatus::Signal(signal));
+                    Wish::State
+                }
+                ChannelEvent::Requested { request, token } => {
+                    self.calls.push_back(Call::Requested {
+                        channel: id,
+                        request,
+                        token,
+                    });
+                    continue;
+                }
+                ChannelEvent::Closed => {
+                    state.closed = true;
+                    if self.wants_closes {
+                        self.calls.push_back(Call::ChannelClosed(id));
+                    }
+                    Wish::Any
+                }
+                _ => continue,
+            };
+            self.wakes += state.wake(wish);
+        }
+    }
+
+    /// Whether the peer may be read: not while the connection's own thread is far behind.
+    pub(crate) fn may_read(&self) -> bool {
+        self.calls.len() < MAX_CALLS
+    }
+
+    /// Whether nothing is left to be written.
+    pub(crate) fn is_drained(&self) -> bool {
+        self.mute || (!self.writing && self.unsent.is_empty() && self.conn.output().is_empty())
+    }
+
+    /// Why the connection has ended, for a call that needs it alive.
+    pub(crate) fn ended(&self) -> Error {
+        self.over
+            .clone()
+            .unwrap_or(Error::Misuse(Misuse::NoSuchChannel))
+    }
+
+    pub(crate) fn add_channel(&mut self, id: ChannelId, opened: bool) -> Arc<Gate> {
+        let state = ChannelState {
+            opened: opened.then(|| Ok(Vec::new())),
+            ..ChannelState::default()
+        };
+        let gate = Arc::clone(&state.gate);
+        self.channels.insert(id, state);
+        gate
+    }
+
+    /// Reads what is there. `None`: nothing yet.
+    pub(crate) fn read(
+        &mut self,
+        id: ChannelId,
+        stream: Stream,
+        buf: &mut [u8],
+    ) -> Option<Result<usize, Error>> {
+        let Some(mut channel) = self.conn.channel(id) else {
+            return Some(Err(self.ended()));
+        };
+        let len = channel.read(stream, buf);
+        if len > 0 {
+            return Some(Ok(len));
+        }
+        self.end_of(id, stream)
+    }
+
+    /// What a stream without data has to say: EOF, an error, or nothing yet.
+    pub(crate) fn end_of(&self, id: ChannelId, stream: Stream) -> Option<Result<usize, Error>> {
+        let state = self.channels.get(&id)?;
+        let index = usize::from(stream == Stream::STDERR);
+        if state.discarded.get(index) == Some(&true) {
+            return Some(Err(Error::OutputDiscarded));
+        }
+        if let Some(Err(error)) = &state.opened {
+            return Some(Err(error.clone()));
+        }
+        if state.eof || state.closed {
+            return Some(Ok(0));
+        }
+        self.over.clone().map(Err)
+    }
+
+    /// Writes what there is room for. `None`: no room yet.
+    pub(crate) fn write(
+        &mut self,
+        id: ChannelId,
+        stream: Stream,
+        bytes: &[u8],
+    ) -> Option<Result<usize, Error>> {
+        let mut done = 0;
+        while done < bytes.len() {
+            let Some(mut channel) = self.conn.channel(id) else {
+                return Some(Err(self.ended()));
+            };
+            match channel.write(stream, bytes.get(done..).unwrap_or_default()) {
+                Ok(len) => done += len,
+                Err(WriteError::Blocked) => break,
+                Err(_) if done > 0 => break,
+                Err(_) => {
+                    let error = self.over.clone().unwrap_or(Error::ChannelClosed);
+                    return Some(Err(error));
+                }
+            }
+        }
+        (done > 0).then_some(Ok(done))
+    }
+
+    /// Counts the calling thread among those that wait, or takes it out again.
+    pub(crate) fn count(&mut self, interest: Interest<'_>, waits: bool) {
+        let waiting = match interest {
+            Interest::Connection => &mut self.waiting,
+            Interest::Channel(id, _, wish) => match self.channels.get_mut(&id) {
+                Some(state) => &mut state.waiting[wish as usize],
+                None => return,
+            },
+        };
+        if waits {
+            *waiting += 1;
+            self.followers += 1;
+        } else {
+            *waiting -= 1;
+            self.followers -= 1;
+        }
+    }
+}
+
+impl ChannelState {
+    /// Wakes whoever waits for `wish` or for anything; says how many threads that were.
+    fn wake(&mut self, wish: Wish) -> u64 {
+        let mut woken = 0;
+        for each in [Wish::Read, Wish::Write, Wish::State, Wish::Any] {
+            let waiting = self.waiting[each as usize];
+            if waiting > 0 && (wish == Wish::Any || each == Wish::Any || each == wish) {
+                self.gate.door(each).notify_all();
+                woken += u64::from(waiting);
+            }
+        }
+        woken
+    }
+}
