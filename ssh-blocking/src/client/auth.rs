@@ -265,12 +265,18 @@ impl Client {
         mut helpers: Helpers<'_, '_>,
     ) -> Result<AuthOutcome, Error> {
         let _one_at_a_time = self.auth_lock();
-        self.shared().wait(Interest::Connection, None, "authentication", |core| {
-            match core.conn.authenticate(user, credential.clone(), Instant::now()) {
+        self.shared().wait(
+            Interest::Connection,
+            None,
+            "authentication",
+            |core| match core
+                .conn
+                .authenticate(user, credential.clone(), Instant::now())
+            {
                 Err(Misuse::Blocked) => None,
                 result => Some(result),
-            }
-        })??;
+            },
+        )??;
         loop {
             let event = self.next_question(None, "authentication")?;
             let shared = self.shared();
