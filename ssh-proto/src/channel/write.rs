@@ -163,7 +163,7 @@ impl Channels {
             let reserved = wanted.min(room);
             shared.writers.reserved = shared.writers.reserved.saturating_add(reserved);
             state.writer = Writer::Turn { reserved };
-            state.writable = true;
+            state.pending.writable = true;
             state.note(shared);
         }
         // Without room, its return is what calls the next one. With room that is reserved, time may have to.
