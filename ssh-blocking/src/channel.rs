@@ -139,8 +139,13 @@ impl<R: Role> Channel<R> {
         if buf.is_empty() {
             return Ok(0);
         }
+        let wish = if stream == Stream::STDERR {
+            Wish::Stderr
+        } else {
+            Wish::Read
+        };
         self.shared().wait(
-            self.interest(Wish::Read),
+            self.interest(wish),
             self.read_deadline(),
             "data of the channel",
             |core| core.read(self.inner.id, stream, buf),

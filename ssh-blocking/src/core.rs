@@ -48,8 +48,11 @@ pub(crate) enum Call<R: Role> {
 /// What a thread waits for about a channel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Wish {
-    /// Data or EOF.
+    /// Data of the channel's own stream, or EOF.
     Read,
+    /// Data of stderr, or EOF. Apart from the above: a thread that waits for stderr is not to be woken by each packet
+    /// of stdout.
+    Stderr,
     /// Room to write.
     Write,
     /// Open confirmations, replies, the exit status, CLOSE.
@@ -61,7 +64,7 @@ pub(crate) enum Wish {
 /// Where the threads of one channel wait.
 #[derive(Debug, Default)]
 pub(crate) struct Gate {
-    doors: [Condvar; 4],
+    doors: [Condvar; 5],
 }
 
 impl Gate {
@@ -82,7 +85,7 @@ pub(crate) enum Interest<'a> {
 #[derive(Default)]
 pub(crate) struct ChannelState {
     gate: Arc<Gate>,
-    waiting: [u32; 4],
+    waiting: [u32; 5],
     pub(crate) opened: Option<Result<Vec<u8>, Error>>,
     pub(crate) exit: Option<ExitStatus>,
     pub(crate) eof: bool,
@@ -247,10 +250,12 @@ impl<R: Role> Core<R> {
         };
         while let Some(event) = channel.poll_event() {
             let wish = match event {
+                ChannelEvent::Data(Stream::STDERR) => Wish::Stderr,
                 ChannelEvent::Data(_) => Wish::Read,
                 ChannelEvent::Writable => Wish::Write,
                 ChannelEvent::Eof => {
                     state.eof = true;
+                    self.wakes += state.wake(Wish::Stderr);
                     Wish::Read
                 }
                 ChannelEvent::Opened { data } => {
@@ -411,7 +416,13 @@ impl ChannelState {
     /// Wakes whoever waits for `wish` or for anything; says how many threads that were.
     fn wake(&mut self, wish: Wish) -> u64 {
         let mut woken = 0;
-        for each in [Wish::Read, Wish::Write, Wish::State, Wish::Any] {
+        for each in [
+            Wish::Read,
+            Wish::Stderr,
+            Wish::Write,
+            Wish::State,
+            Wish::Any,
+        ] {
             let waiting = self.waiting[each as usize];
             if waiting > 0 && (wish == Wish::Any || each == Wish::Any || each == wish) {
                 self.gate.door(each).notify_all();
