@@ -147,8 +147,7 @@ impl Ends {
                     self.server.grant(attempt).expect("a question")
                 }
                 ServerEvent::OpenRequested(open) => {
-                    self.server_channel =
-                        Some(self.server.accept_open(open, b"").expect("a question"));
+                    self.server.accept_open(open, b"").expect("a question");
                 }
                 ServerEvent::Channel(id) => {
                     let mut channel = self.server.channel(id).expect("the channel");
@@ -257,8 +256,17 @@ fn check(whole: &[Story; 2], cut: &[Story; 2]) {
         };
         assert_eq!(split(whole), split(cut));
         assert!(whole.received == cut.received && whole.received == *DATA);
-        let same = whole.sent.iter().zip(&cut.sent).take_while(|(a, b)| a == b).count();
-        assert_eq!((same, whole.sent.len()), (cut.sent.len(), cut.sent.len()), "the output differs");
+        let same = whole
+            .sent
+            .iter()
+            .zip(&cut.sent)
+            .take_while(|(a, b)| a == b)
+            .count();
+        assert_eq!(
+            (same, whole.sent.len()),
+            (cut.sent.len(), cut.sent.len()),
+            "the output differs"
+        );
     }
 }
 

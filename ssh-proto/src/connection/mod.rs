@@ -333,6 +333,7 @@ impl<R: Role> Connection<R> {
 
     /// The next log record.
     pub fn poll_log(&mut self) -> Option<LogRecord> {
+        self.log_sent();
         self.log.poll()
     }
 

@@ -57,6 +57,9 @@ impl<R: Role> Connection<R> {
     /// Our version line and our KEXINIT need not wait for the peer's (RFC 4253 section 7.1: "may be sent
     /// immediately").
     pub(super) fn begin(&mut self) {
+        if self.log.wants_packets() {
+            self.out.trace(self.limits().log_records);
+        }
         let line = format!("{}\r\n", self.transport.local_version);
         self.out.raw(line.as_bytes());
         let deadlines = R::transport(&self.config).deadlines;
@@ -172,6 +175,7 @@ impl<R: Role> Connection<R> {
         };
         self.timers.last_received = self.now;
         self.timers.unanswered = 0;
+        self.log_sent();
         self.log.packet("received", payload);
         if self.transport.skips(number) {
             return Ok(());
@@ -334,6 +338,11 @@ impl<R: Role> Connection<R> {
         self.after();
     }
 
+    pub(super) fn log_sent(&mut self) {
+        let log = &mut self.log;
+        self.out.drain_trace(|payload| log.packet("sent", payload));
+    }
+
     /// What must follow whatever happened: owed messages, a due key exchange, timers, the end of the stream.
     pub(super) fn after(&mut self) {
         if let Some(error) = self.out.take_fault() {
@@ -385,6 +394,7 @@ impl<R: Role> Connection<R> {
                 language_tag: b"",
             });
         }
+        self.log_sent();
         self.out.end();
         self.log
             .add(LogLevel::Error, LogLayer::Transport, || error.to_string());

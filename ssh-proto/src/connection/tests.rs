@@ -365,3 +365,48 @@ fn a_peer_that_answers_nothing_is_found_dead() {
         Some(&Error::TimedOut(Stage::Keepalive))
     );
 }
+
+#[test]
+fn packets_are_logged_both_ways_and_a_password_never() {
+    let mut client = ClientConfig::new();
+    client.transport.log = crate::log::LogLevel::Packet;
+    client.transport.hexdump = true;
+    let mut pair = Pair::new(client, ServerConfig::new(vec![host_key(KeyKind::Ed25519)]));
+    pair.client
+        .authenticate("alice", Credential::password("opensesame"), pair.now)
+        .unwrap();
+    let mut text = String::new();
+    for _ in 0..10 {
+        let bytes = pair.client.output().to_vec();
+        pair.server.handle_bytes(&bytes, pair.now);
+        pair.client.consume_output(bytes.len());
+        while let Some(event) = pair.server.poll_event() {
+            if let ServerEvent::LoginAttempted(attempt) = event {
+                assert!(
+                    matches!(attempt.proof(), Proof::Password(password) if password.expose() == b"opensesame")
+                );
+                pair.server.grant(attempt).unwrap();
+            }
+        }
+        let bytes = pair.server.output().to_vec();
+        pair.client.handle_bytes(&bytes, pair.now);
+        pair.server.consume_output(bytes.len());
+        pair.events();
+        while let Some(record) = pair.client.poll_log() {
+            text += &format!("{record}\n");
+        }
+    }
+    assert!(pair.client.is_authenticated());
+    for line in [
+        "sent message 20",
+        "received message 20",
+        "sent message 50",
+        "received message 52",
+    ] {
+        assert!(text.contains(line), "{line}: {text}");
+    }
+    assert!(
+        !text.contains("opensesame") && !text.contains("6f 70 65 6e 73 65"),
+        "{text}"
+    );
+}
