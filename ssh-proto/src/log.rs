@@ -93,11 +93,6 @@ impl Log {
         });
     }
 
-    /// Whether packets are recorded at all: asked once per packet.
-    pub(crate) fn wants_packets(&self) -> bool {
-        self.level >= LogLevel::Packet
-    }
-
     /// Records a packet. Bytes of authentication and key exchange may be secret and are left out.
     pub(crate) fn packet(&mut self, direction: &str, payload: &[u8]) {
         let number = payload.first().copied().unwrap_or_default();

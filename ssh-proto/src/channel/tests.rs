@@ -169,7 +169,7 @@ fn payloads(bytes: &[u8], max: usize) -> (Vec<Range<usize>>, usize) {
 fn deliver(from: &mut End, to: &mut End, max: usize) -> Result<usize, Error> {
     let (mut ranges, mut len) = payloads(from.out.pending(), max);
     if ranges.is_empty() {
-        (ranges, len) = payloads(from.out.pending(), usize::MAX);
+        ranges = payloads(from.out.pending(), usize::MAX).0;
         ranges.truncate(1);
         len = ranges.first().map_or(0, |range| {
             range.end + usize::from(from.out.pending()[range.start - 1])

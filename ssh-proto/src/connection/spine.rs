@@ -166,7 +166,7 @@ impl<R: Role> Connection<R> {
         }
     }
 
-    fn packet(&mut self, payload: &mut [u8], offset: usize, len: usize) -> Result<(), Error> {
+    fn packet(&mut self, payload: &[u8], offset: usize, len: usize) -> Result<(), Error> {
         let Some(&number) = payload.first() else {
             return Err(Error::Bug("a payload without a number"));
         };
@@ -199,15 +199,17 @@ impl<R: Role> Connection<R> {
         }
     }
 
-    fn route(&mut self, number: u8, payload: &mut [u8], offset: usize) -> Result<(), Error> {
+    fn route(&mut self, number: u8, payload: &[u8], offset: usize) -> Result<(), Error> {
         match number {
             1 => self.disconnected(payload),
-            2 => self
-                .count_idle_message()
-                .and(Ignore::decode(payload).map(drop).map_err(Into::into)),
-            3 => self
-                .count_idle_message()
-                .and(Unimplemented::decode(payload).map(drop).map_err(Into::into)),
+            2 => {
+                Ignore::decode(payload)?;
+                self.count_idle_message()
+            }
+            3 => {
+                Unimplemented::decode(payload)?;
+                self.count_idle_message()
+            }
             4 => {
                 self.count_idle_message()?;
                 let message = Debug::decode(payload)?;
@@ -263,7 +265,7 @@ impl<R: Role> Connection<R> {
         self.auth.handle(payload, &session, &mut cx!(self))
     }
 
-    fn disconnected(&mut self, payload: &[u8]) -> Result<(), Error> {
+    fn disconnected(&self, payload: &[u8]) -> Result<(), Error> {
         let message = Disconnect::decode(payload)?;
         let description = printable(message.description, self.limits().text_len);
         let reason = DisconnectReason(message.reason_code);
