@@ -262,7 +262,17 @@ impl<R: Role> Connection<R> {
             id: self.transport.session_id().unwrap_or_default(),
             peer_algorithms: self.transport.peer_algorithms(),
         };
-        self.auth.handle(payload, &session, &mut cx!(self))
+        self.auth.handle(payload, &session, &mut cx!(self))?;
+        self.enter();
+        Ok(())
+    }
+
+    /// Lets channels in as soon as authentication has succeeded: the next packet may be about one.
+    pub(super) fn enter(&mut self) {
+        if self.auth.is_authenticated() {
+            self.channels.enable();
+            self.timers.authentication.stop();
+        }
     }
 
     fn disconnected(&self, payload: &[u8]) -> Result<(), Error> {
@@ -345,8 +355,6 @@ impl<R: Role> Connection<R> {
             return;
         }
         if self.auth.is_authenticated() {
-            self.channels.enable();
-            self.timers.authentication.stop();
             self.channels.flush_owed(&mut cx!(self));
             // An exchange in the middle of a login confuses peers; before it the limits on traffic are narrower anyway.
             if self.transport.is_rekey_due(self.out.sealer(), self.now) {
