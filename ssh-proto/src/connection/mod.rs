@@ -498,6 +498,7 @@ impl<R: Role> Connection<R> {
             peer_algorithms,
         });
         let result = command(&mut self.auth, session.as_ref(), &mut cx!(self));
+        self.enter();
         self.resume();
         result
     }
