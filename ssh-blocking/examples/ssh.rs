@@ -81,14 +81,26 @@ fn connect(options: &Options) -> Result<Client, Failure> {
 /// Shows the host key and asks the user. Without a terminal there is nobody to ask, and the answer is no.
 fn ask_about(host: &str, key: &PublicKey) -> bool {
     eprintln!("The authenticity of host '{host}' cannot be established.");
-    eprintln!("{} key fingerprint is {}.", key.key_type(), key.fingerprint_sha256());
+    eprintln!(
+        "{} key fingerprint is {}.",
+        key.key_type(),
+        key.fingerprint_sha256()
+    );
     let Ok(terminal) = File::options().read(true).write(true).open("/dev/tty") else {
-        eprintln!("There is no terminal to ask on: pin it with -o HostKeyFingerprint={}", key.fingerprint_sha256());
+        eprintln!(
+            "There is no terminal to ask on: pin it with -o HostKeyFingerprint={}",
+            key.fingerprint_sha256()
+        );
         return false;
     };
     let mut lines = BufReader::new(&terminal).lines();
     loop {
-        if write!(&terminal, "Are you sure you want to continue connecting (yes/no)? ").is_err() {
+        if write!(
+            &terminal,
+            "Are you sure you want to continue connecting (yes/no)? "
+        )
+        .is_err()
+        {
             return false;
         }
         match lines.next() {
@@ -103,7 +115,11 @@ fn ask_about(host: &str, key: &PublicKey) -> bool {
 /// A key to try: here, or in a file that is opened with a passphrase when the server wants the key.
 enum Identity {
     Open(Arc<PrivateKey>),
-    Locked { path: PathBuf, file: Secret, public: PublicKey },
+    Locked {
+        path: PathBuf,
+        file: Secret,
+        public: PublicKey,
+    },
 }
 
 fn identities(options: &Options) -> Result<Vec<Identity>, Failure> {
@@ -117,7 +133,11 @@ fn identities(options: &Options) -> Result<Vec<Identity>, Failure> {
             .filter_map(|name| identity(&home.join(".ssh").join(name)).ok())
             .collect());
     }
-    options.identities.iter().map(|path| identity(path)).collect()
+    options
+        .identities
+        .iter()
+        .map(|path| identity(path))
+        .collect()
 }
 
 fn identity(path: &Path) -> Result<Identity, Failure> {
@@ -126,8 +146,13 @@ fn identity(path: &Path) -> Result<Identity, Failure> {
     match PrivateKey::from_openssh(file.expose(), None) {
         Ok(key) => Ok(Identity::Open(Arc::new(key))),
         Err(KeyError::PassphraseNeeded) => {
-            let public = PublicKey::from_openssh_private(file.expose()).map_err(|error| named(&error))?;
-            Ok(Identity::Locked { path: path.to_owned(), file, public })
+            let public =
+                PublicKey::from_openssh_private(file.expose()).map_err(|error| named(&error))?;
+            Ok(Identity::Locked {
+                path: path.to_owned(),
+                file,
+                public,
+            })
         }
         Err(error) => Err(named(&error).into()),
     }
@@ -143,12 +168,18 @@ fn log_in(client: &Client, options: &Options, identities: Vec<Identity>) -> Resu
     for signer in &mut signers {
         methods.push(match signer {
             Ok(key) => Method::PublicKey(Arc::clone(key)),
-            Err((public, sign)) => Method::External { key: public.clone(), sign },
+            Err((public, sign)) => Method::External {
+                key: public.clone(),
+                sign,
+            },
         });
     }
     if can_ask {
         methods.push(Method::KeyboardInteractive(&mut answer));
-        methods.push(Method::AskPassword { ask: &mut ask, tries: 3 });
+        methods.push(Method::AskPassword {
+            ask: &mut ask,
+            tries: 3,
+        });
     }
     match client.authenticate(user, &mut methods)? {
         AuthOutcome::Success => Ok(()),
@@ -197,7 +228,11 @@ fn answer_prompts(prompts: &Prompts) -> Option<Vec<Secret>> {
     let mut answers = Vec::new();
     for prompt in prompts.prompts() {
         answers.push(if prompt.echo {
-            let terminal = File::options().read(true).write(true).open("/dev/tty").ok()?;
+            let terminal = File::options()
+                .read(true)
+                .write(true)
+                .open("/dev/tty")
+                .ok()?;
             write!(&terminal, "{}", prompt.text).ok()?;
             let mut line = String::new();
             BufReader::new(terminal).read_line(&mut line).ok()?;
@@ -239,7 +274,10 @@ fn session(client: &Client, options: &Options) -> Result<i32, Failure> {
         Some(terminal) if wants_pty => Some(Raw::enter(terminal)?),
         _ => None,
     };
-    watch_signals(child.channel().clone(), raw.as_ref().map(|raw| raw.before.clone()))?;
+    watch_signals(
+        child.channel().clone(),
+        raw.as_ref().map(|raw| raw.before.clone()),
+    )?;
     let input = child.stdin.take().ok_or("no standard input")?;
     if options.no_input {
         drop(input);

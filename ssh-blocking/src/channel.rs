@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use ssh_proto::error::DisconnectReason;
+use ssh_proto::limits::PACKET_DATA_LEN;
 use ssh_proto::{
     ChannelId, ClientRole, Misuse, RequestId, Role, ServerRole, Signal, Stream, WindowSize,
 };
@@ -26,8 +27,7 @@ pub(crate) struct Owner<R: Role> {
 
 impl<R: Role> Drop for Owner<R> {
     fn drop(&mut self) {
-        self.shared
-            .disconnect(DisconnectReason::BY_APPLICATION, "");
+        self.shared.disconnect(DisconnectReason::BY_APPLICATION, "");
     }
 }
 
@@ -213,7 +213,8 @@ impl<R: Role> Channel<R> {
         stream: Stream,
         reader: &mut (impl Read + ?Sized),
     ) -> io::Result<u64> {
-        let mut buf = vec![0; COPY_LEN];
+        // What fills one write to the socket.
+        let mut buf = vec![0; 2 * PACKET_DATA_LEN];
         let mut total = 0;
         loop {
             let len = match reader.read(&mut buf) {
@@ -303,7 +304,9 @@ impl<R: Role> Channel<R> {
     ///
     /// [`Error::Refused`] when the peer refuses it.
     pub fn request(&self, name: &str, data: &[u8], want_reply: bool) -> Result<(), Error> {
-        let request = self.command(want_reply, |channel| channel.request(name, data, want_reply))?;
+        let request = self.command(want_reply, |channel| {
+            channel.request(name, data, want_reply)
+        })?;
         if want_reply {
             self.reply(request, "the caller's own", None)?;
         }
@@ -320,11 +323,8 @@ impl<R: Role> Channel<R> {
         T: AsRequest,
     {
         let id = self.inner.id;
-        self.shared().wait(
-            Interest::Connection,
-            None,
-            "room for a request",
-            |core| {
+        self.shared()
+            .wait(Interest::Connection, None, "room for a request", |core| {
                 let Some(mut channel) = core.conn.channel(id) else {
                     return Some(Err(core.ended()));
                 };
@@ -340,8 +340,7 @@ impl<R: Role> Channel<R> {
                         Some(Ok(result))
                     }
                 }
-            },
-        )?
+            })?
     }
 
     /// Waits for the reply to a request.
@@ -351,24 +350,30 @@ impl<R: Role> Channel<R> {
         what: &'static str,
         deadline: Option<Instant>,
     ) -> Result<(), Error> {
-        let result = self.shared().wait(self.interest(Wish::State), deadline, what, |core| {
-            self.state(core, |state| {
-                if let Some(Err(error)) = &state.opened {
-                    return Some(Err(error.clone()));
-                }
-                match state.replies.get(&request) {
-                    Some(Some(accepted)) => Some(Ok(*accepted)),
-                    Some(None) if !state.closed => None,
-                    _ => Some(Ok(false)),
-                }
-            })
-        });
+        let result = self
+            .shared()
+            .wait(self.interest(Wish::State), deadline, what, |core| {
+                self.state(core, |state| {
+                    if let Some(Err(error)) = &state.opened {
+                        return Some(Err(error.clone()));
+                    }
+                    match state.replies.get(&request) {
+                        Some(Some(accepted)) => Some(Ok(*accepted)),
+                        Some(None) if !state.closed => None,
+                        _ => Some(Ok(false)),
+                    }
+                })
+            });
         self.shared().act(|core| {
             if let Some(state) = core.channels.get_mut(&self.inner.id) {
                 state.replies.remove(&request);
             }
         });
-        if result?? { Ok(()) } else { Err(Error::Refused(what)) }
+        if result?? {
+            Ok(())
+        } else {
+            Err(Error::Refused(what))
+        }
     }
 
     /// Waits until the peer has opened the channel.

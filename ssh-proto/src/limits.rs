@@ -2,6 +2,10 @@
 
 use std::time::Duration;
 
+/// The most data that one packet of ours carries, in bytes. Two such packets fill one segment of a loopback socket
+/// (65,483 bytes) whatever the cipher: who copies from somewhere does best to read twice as much at a time.
+pub const PACKET_DATA_LEN: usize = 32_640;
+
 /// The bounds of one connection. Lengths are in bytes.
 ///
 /// The defaults take every correct peer that is known; a caller may tighten or widen them.

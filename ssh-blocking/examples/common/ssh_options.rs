@@ -53,7 +53,10 @@ impl Options {
             no_terminal: false,
         };
         let mut verbose = 0;
-        let mut alive = Alive { interval: 0, count: 3 };
+        let mut alive = Alive {
+            interval: 0,
+            count: 3,
+        };
         while let Some(argument) = parser.next()? {
             match argument {
                 Short('p') => options.port = parser.value()?.parse()?,
@@ -112,7 +115,10 @@ impl Options {
         if self.user.is_empty() {
             self.user = user.to_owned();
         }
-        self.host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
+        self.host = host
+            .trim_start_matches('[')
+            .trim_end_matches(']')
+            .to_owned();
         if self.host.is_empty() {
             return Err(format!("no host in {destination:?}").into());
         }
@@ -193,7 +199,13 @@ fn rekey_limit(text: &str) -> Result<RekeyLimit, String> {
         None => None,
         Some(word) if word.eq_ignore_ascii_case("none") => Some(None),
         Some(word) => {
-            let units = [('S', 1), ('M', 60), ('H', 3_600), ('D', 86_400), ('W', 604_800)];
+            let units = [
+                ('S', 1),
+                ('M', 60),
+                ('H', 3_600),
+                ('D', 86_400),
+                ('W', 604_800),
+            ];
             Some(Some(Duration::from_secs(with_unit(word, &units)?)))
         }
     };
@@ -205,7 +217,11 @@ fn rekey_limit(text: &str) -> Result<RekeyLimit, String> {
 
 fn with_unit(word: &str, units: &[(char, u64)]) -> Result<u64, String> {
     let bad = || format!("{word:?} is no number with a unit");
-    let last = word.chars().next_back().ok_or_else(bad)?.to_ascii_uppercase();
+    let last = word
+        .chars()
+        .next_back()
+        .ok_or_else(bad)?
+        .to_ascii_uppercase();
     let (digits, factor) = match units.iter().find(|(unit, _)| *unit == last) {
         Some((_, factor)) => (&word[..word.len() - 1], *factor),
         None => (word, 1),
