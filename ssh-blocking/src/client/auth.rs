@@ -274,7 +274,9 @@ impl Client {
                 .authenticate(user, credential.clone(), Instant::now())
             {
                 Err(Misuse::Blocked) => None,
-                result => Some(result),
+                // Why the connection has ended says more than that it has.
+                Err(misuse) => Some(Err(core.over.clone().unwrap_or(Error::Misuse(misuse)))),
+                Ok(()) => Some(Ok(())),
             },
         )??;
         loop {
