@@ -296,7 +296,8 @@ impl<R: Role> Core<R> {
                     continue;
                 }
                 ChannelEvent::Closed => {
-                    state.closed = true;
+                    // Without the peer's word it is the connection that has ended, which is an error.
+                    state.closed = channel.is_closed_by_peer();
                     if self.wants_closes {
                         self.calls.push_back(Call::ChannelClosed(id));
                     }
