@@ -140,7 +140,7 @@ impl<R: Role> Channel<R> {
             return Ok(0);
         }
         self.shared().wait(
-            self.interest(Wish::Read),
+            self.interest(Wish::read(stream)),
             self.read_deadline(),
             "data of the channel",
             |core| core.read(self.inner.id, stream, buf),
