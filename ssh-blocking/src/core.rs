@@ -48,17 +48,35 @@ pub(crate) enum Call<R: Role> {
 /// What a thread waits for about a channel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Wish {
-    /// Data of the channel's own stream, or EOF.
+    /// Data, or EOF.
     Read,
-    /// Data of stderr, or EOF. Apart from the above: a thread that waits for stderr is not to be woken by each packet
-    /// of stdout.
-    Stderr,
+    /// Data of the error stream, or EOF.
+    ReadStderr,
     /// Room to write.
     Write,
     /// Open confirmations, replies, the exit status, CLOSE.
     State,
     /// Any of these.
     Any,
+}
+
+impl Wish {
+    const ALL: [Self; 5] = [
+        Self::Read,
+        Self::ReadStderr,
+        Self::Write,
+        Self::State,
+        Self::Any,
+    ];
+
+    /// To read from that stream.
+    pub(crate) fn read(stream: Stream) -> Self {
+        if stream == Stream::STDERR {
+            Self::ReadStderr
+        } else {
+            Self::Read
+        }
+    }
 }
 
 /// Where the threads of one channel wait.
@@ -250,13 +268,11 @@ impl<R: Role> Core<R> {
         };
         while let Some(event) = channel.poll_event() {
             let wish = match event {
-                ChannelEvent::Data(Stream::STDERR) => Wish::Stderr,
-                ChannelEvent::Data(_) => Wish::Read,
+                ChannelEvent::Data(stream) => Wish::read(stream),
                 ChannelEvent::Writable => Wish::Write,
                 ChannelEvent::Eof => {
                     state.eof = true;
-                    self.wakes += state.wake(Wish::Stderr);
-                    Wish::Read
+                    Wish::Any
                 }
                 ChannelEvent::Opened { data } => {
                     state.opened = Some(Ok(data));
@@ -417,13 +433,7 @@ impl ChannelState {
     /// Wakes whoever waits for `wish` or for anything; says how many threads that were.
     fn wake(&mut self, wish: Wish) -> u64 {
         let mut woken = 0;
-        for each in [
-            Wish::Read,
-            Wish::Stderr,
-            Wish::Write,
-            Wish::State,
-            Wish::Any,
-        ] {
+        for each in Wish::ALL {
             let waiting = self.waiting[each as usize];
             if waiting > 0 && (wish == Wish::Any || each == Wish::Any || each == wish) {
                 self.gate.door(each).notify_all();
