@@ -91,9 +91,12 @@ struct Timers {
     trim: Option<Instant>,
     last_received: Instant,
     last_sent: Instant,
-    last_keepalive: Instant,
+    /// The last packet of the peer, or the last keepalive: the next one is due an interval later.
+    silent_since: Instant,
     /// Keepalives without any sign of life since.
     unanswered: u32,
+    /// The peer is not read: its silence says nothing.
+    deaf: bool,
 }
 
 impl Timers {
@@ -106,8 +109,9 @@ impl Timers {
             trim: None,
             last_received: now,
             last_sent: now,
-            last_keepalive: now,
+            silent_since: now,
             unanswered: 0,
+            deaf: false,
         }
     }
 
@@ -270,8 +274,10 @@ impl<R: Role> Connection<R> {
 
     /// The first `len` bytes of [`output`](Self::output) were written.
     pub fn consume_output(&mut self, len: usize) {
-        self.out.consume(len);
-        self.timers.last_sent = self.now;
+        if len > 0 {
+            self.out.consume(len);
+            self.timers.last_sent = self.now;
+        }
         self.resume();
     }
 
@@ -279,7 +285,9 @@ impl<R: Role> Connection<R> {
     /// write without holding a lock. What was in `spare` is lost.
     pub fn swap_output(&mut self, spare: &mut Vec<u8>) {
         self.out.swap(spare);
-        self.timers.last_sent = self.now;
+        if !spare.is_empty() {
+            self.timers.last_sent = self.now;
+        }
         self.resume();
     }
 
@@ -287,6 +295,9 @@ impl<R: Role> Connection<R> {
 
     /// When to call [`handle_timeout`](Self::handle_timeout). It changes with every other call.
     pub fn poll_timeout(&self) -> Option<Instant> {
+        if self.closed.is_some() {
+            return self.timers.trim;
+        }
         [
             self.timers.version.poll(self.now),
             self.timers.key_exchange.poll(self.now),
@@ -298,7 +309,7 @@ impl<R: Role> Connection<R> {
             self.keepalive_deadline(),
             self.transport
                 .rekey_deadline()
-                .filter(|_| self.auth.is_authenticated() && self.closed.is_none()),
+                .filter(|_| self.auth.is_authenticated()),
         ]
         .into_iter()
         .flatten()
@@ -325,7 +336,7 @@ impl<R: Role> Connection<R> {
             self.channels.announce(&mut self.events);
         }
         let event = self.events.poll();
-        if self.stalled && event.is_some() {
+        if (self.stalled || self.timers.deaf) && event.is_some() {
             self.resume();
         }
         event

@@ -171,6 +171,7 @@ impl<R: Role> Connection<R> {
             return Err(Error::Bug("a payload without a number"));
         };
         self.timers.last_received = self.now;
+        self.timers.silent_since = self.now;
         self.timers.unanswered = 0;
         self.log.packet("received", payload);
         if self.transport.skips(number) {
@@ -241,10 +242,14 @@ impl<R: Role> Connection<R> {
     }
 
     fn exchange(&mut self, payload: &[u8]) -> Result<(), Error> {
-        match self
+        let progress = self
             .transport
-            .handle(payload, &self.config, &mut cx!(self))?
-        {
+            .handle(payload, &self.config, &mut cx!(self))?;
+        if progress != Progress::Nothing {
+            // Another one may follow in the same read: its time is its own.
+            self.timers.exchanging = false;
+        }
+        match progress {
             Progress::Nothing => {}
             Progress::Established => {
                 if R::SIDE == Side::Client {
@@ -417,11 +422,21 @@ impl<R: Role> Connection<R> {
             self.timers.key_exchange.stop();
         }
         self.timers.exchanging = exchanging;
-        self.timers.key_exchange.run(!self.transport.is_held(), now);
+        // The peer's time does not run while the caller is asked, or lets events wait so that nothing is read.
+        let heeded = self.events.has_room();
+        self.timers
+            .key_exchange
+            .run(heeded && !self.transport.is_held(), now);
         if R::SIDE == Side::Client {
             self.timers
                 .authentication
-                .run(self.auth.is_waiting_for_peer(), now);
+                .run(heeded && self.auth.is_waiting_for_peer(), now);
+        }
+        let deaf = !self.is_ready();
+        if std::mem::replace(&mut self.timers.deaf, deaf) && !deaf {
+            // Answers may have waited unread: the peer's silence starts anew.
+            self.timers.silent_since = now;
+            self.timers.unanswered = 0;
         }
         let idle = self
             .out
@@ -479,7 +494,7 @@ impl<R: Role> Connection<R> {
             return self.fail(Error::TimedOut(Stage::Keepalive));
         }
         self.timers.unanswered = self.timers.unanswered.saturating_add(1);
-        self.timers.last_keepalive = self.now;
+        self.timers.silent_since = self.now;
         // When it cannot be sent, for lack of room or in a key exchange, its time still runs: so the peer is stuck.
         _ = self.channels.send_keepalive(&mut cx!(self));
     }
@@ -487,15 +502,10 @@ impl<R: Role> Connection<R> {
     pub(super) fn keepalive_deadline(&self) -> Option<Instant> {
         let keepalive = R::transport(&self.config).keepalive?;
         // While we do not read, silence says nothing about the peer.
-        if !self.auth.is_authenticated() || self.stalled || self.closed.is_some() {
+        if !self.auth.is_authenticated() || !self.is_ready() {
             return None;
         }
-        let since = if self.timers.unanswered == 0 {
-            self.timers.last_received
-        } else {
-            self.timers.last_keepalive
-        };
-        since.checked_add(keepalive.interval)
+        self.timers.silent_since.checked_add(keepalive.interval)
     }
 
     pub(super) fn idle_deadline(&self) -> Option<Instant> {

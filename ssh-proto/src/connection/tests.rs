@@ -1,5 +1,6 @@
 mod bytes;
 mod session;
+mod timers;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
