@@ -71,8 +71,8 @@ pub struct Connection<R: Role> {
     needed: usize,
     /// `pending` holds more than an unfinished packet.
     stalled: bool,
-    /// `pending` was moved to an [`Input`] that the caller has now.
-    lent: bool,
+    /// Counts the states of `pending`: an [`Input`] that begins with a copy of it says of which.
+    edition: u32,
     /// The peer will send nothing more.
     eof: bool,
     closed: Option<Error>,
@@ -159,7 +159,7 @@ impl<R: Role> Connection<R> {
             pending: Vec::new(),
             needed: 0,
             stalled: false,
-            lent: false,
+            edition: 1,
             eof: false,
             closed: None,
             received_before_auth: Traffic::default(),
@@ -177,14 +177,17 @@ impl<R: Role> Connection<R> {
 
     /// Whether the connection takes bytes now. While it does not, leave them in the socket.
     pub fn wants_input(&self) -> bool {
-        self.is_ready() && !self.eof
+        self.is_reading() && !self.eof
     }
 
-    /// A buffer to read into: `spare` if it is large enough, or one of the connection's own. It may hold the start of a
-    /// packet already: read into [`Input::unfilled`], then give it to [`handle_input`](Self::handle_input).
+    /// A buffer to read into: `spare` if it is large enough, or one of the connection's own. It may hold a copy of the
+    /// start of a packet already: read into [`Input::unfilled`], then give it to [`handle_input`](Self::handle_input).
+    /// A buffer that is not given back, or cleared, costs nothing but what was read into it.
     ///
     /// `Err` gives `spare` back: the connection takes no bytes now, because a question is open, or because too much
-    /// output or too many events wait.
+    /// output or too many events wait. It does again after an answer, [`consume_output`](Self::consume_output),
+    /// [`poll_event`](Self::poll_event) or [`handle_timeout`](Self::handle_timeout), as
+    /// [`wants_input`](Self::wants_input) tells.
     pub fn take_input(&mut self, spare: Input) -> Result<Input, Input> {
         if !self.wants_input() {
             return Err(spare);
@@ -202,10 +205,7 @@ impl<R: Role> Connection<R> {
                 _ => Input::with_capacity(self.block_len().max(least)),
             };
         }
-        input.clear();
-        input.extend(&self.pending);
-        self.pending.clear();
-        self.lent = true;
+        input.lend(&self.pending, self.edition);
         Ok(input)
     }
 
@@ -221,16 +221,22 @@ impl<R: Role> Connection<R> {
     /// data in it is kept until it is consumed.
     pub fn handle_input(&mut self, input: Input, now: Instant) -> Option<Input> {
         self.clock(now);
-        self.lent = false;
         let back = if self.closed.is_some() {
             let mut input = input;
             input.clear();
             Some(input)
+        } else if input.edition() == self.edition {
+            self.pending.clear();
+            self.process(input, 0)
         } else if self.pending.is_empty() {
-            self.process(input)
+            let held = input.held();
+            self.process(input, held)
         } else {
-            // The buffer was not taken from us: its bytes go behind those that wait here.
-            self.pending.extend_from_slice(input.filled());
+            // The buffer was not taken from us, or another one came before it: what was read into it goes behind what
+            // waits here.
+            self.renew();
+            let read = input.filled().get(input.held()..).unwrap_or_default();
+            self.pending.extend_from_slice(read);
             self.stalled = true;
             let mut input = input;
             input.clear();
@@ -261,7 +267,6 @@ impl<R: Role> Connection<R> {
     pub fn handle_eof(&mut self, now: Instant) {
         self.clock(now);
         self.eof = true;
-        self.lent = false;
         self.resume();
     }
 

@@ -79,10 +79,24 @@ impl<R: Role> Connection<R> {
             && self.events.has_room()
     }
 
-    /// Works through `input` as far as it goes. What is left waits in `pending`. Gives the buffer back unless channel
-    /// data in it is kept.
-    pub(super) fn process(&mut self, mut input: Input) -> Option<Input> {
-        let mut at = 0_usize;
+    /// Whether the peer is read: packets may be looked at, and none wait here.
+    pub(super) fn is_reading(&self) -> bool {
+        self.is_ready() && !self.stalled
+    }
+
+    /// `pending` changes: copies of it that are under way are out of date.
+    pub(super) const fn renew(&mut self) {
+        // 0 is no edition.
+        self.edition = match self.edition.checked_add(1) {
+            Some(next) => next,
+            None => 1,
+        };
+    }
+
+    /// Works through `input` from `at` on as far as it goes. What is left waits in `pending`. Gives the buffer back
+    /// unless channel data in it is kept.
+    pub(super) fn process(&mut self, mut input: Input, mut at: usize) -> Option<Input> {
+        self.renew();
         self.stalled = false;
         while self.closed.is_none() {
             let rest = input.filled_mut().get_mut(at..).unwrap_or_default();
@@ -339,10 +353,17 @@ impl<R: Role> Connection<R> {
     }
 
     /// Goes on where processing stopped for a reason that may be gone.
+    ///
+    /// It waits for some room: going through what waits for every event that is taken and every byte that is written
+    /// would be work that grows with the square of it.
     pub(super) fn resume(&mut self) {
-        while self.stalled && !self.lent && self.is_ready() {
+        while self.stalled
+            && self.is_ready()
+            && self.events.has_much_room()
+            && self.out.has_much_reply_room()
+        {
             let input = Input::from(std::mem::take(&mut self.pending));
-            let spare = self.process(input);
+            let spare = self.process(input, 0);
             if self.pending.is_empty()
                 && let Some(spare) = spare
             {
@@ -432,7 +453,7 @@ impl<R: Role> Connection<R> {
                 .authentication
                 .run(heeded && self.auth.is_waiting_for_peer(), now);
         }
-        let deaf = !self.is_ready();
+        let deaf = !self.is_reading();
         if std::mem::replace(&mut self.timers.deaf, deaf) && !deaf {
             // Answers may have waited unread: the peer's silence starts anew.
             self.timers.silent_since = now;
@@ -502,7 +523,7 @@ impl<R: Role> Connection<R> {
     pub(super) fn keepalive_deadline(&self) -> Option<Instant> {
         let keepalive = R::transport(&self.config).keepalive?;
         // While we do not read, silence says nothing about the peer.
-        if !self.auth.is_authenticated() || !self.is_ready() {
+        if !self.auth.is_authenticated() || !self.is_reading() {
             return None;
         }
         self.timers.silent_since.checked_add(keepalive.interval)

@@ -19,6 +19,8 @@ pub(crate) const DATA_MARK: usize = 65_400;
 pub(crate) const REQUEST_MARK: usize = DATA_MARK + 16 * 1024;
 /// Input stops here: replies always have room below it.
 pub(crate) const REPLY_MARK: usize = DATA_MARK + 128 * 1024;
+/// Input that was stopped there goes on here.
+const RESUME_MARK: usize = REPLY_MARK - 32 * 1024;
 /// The longest data of one packet: two such packets fit one segment of a loopback socket.
 pub(crate) const MAX_DATA_LEN: usize = 32_640;
 /// The most that a data packet adds to its data: header, fields, padding, MAC.
@@ -176,6 +178,11 @@ impl Output {
     /// Whether the peer may be read: its provoked replies have room.
     pub(crate) fn has_reply_room(&self) -> bool {
         self.gated || self.pending_len() <= REPLY_MARK
+    }
+
+    /// Whether so much has left that stopped input may go on, and not only for a packet or two.
+    pub(crate) fn has_much_reply_room(&self) -> bool {
+        self.gated || self.pending_len() <= RESUME_MARK
     }
 
     /// How many bytes of channel data may be sealed now.
