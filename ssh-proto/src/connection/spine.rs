@@ -145,12 +145,12 @@ impl<R: Role> Connection<R> {
             Opened::Packet { payload, len } => {
                 let offset = at.saturating_add(payload.start);
                 let payload = rest.get_mut(payload).unwrap_or_default();
-                self.packet(payload, offset, len)?;
-                // Rule 9 of the house: what may be secret is wiped once it has been handled.
+                let outcome = self.packet(payload, offset, len);
+                // Rule 9 of the house: what may be secret is wiped once it has been handled, well or badly.
                 if matches!(payload.first(), Some(5..=79)) {
                     payload.zeroize();
                 }
-                Ok(len)
+                outcome.map(|()| len)
             }
         }
     }

@@ -1,4 +1,5 @@
 mod bytes;
+mod secrets;
 mod session;
 mod timers;
 

@@ -9,7 +9,10 @@ use crate::channel::Stream;
 use crate::crypto::drbg::Drbg;
 use crate::error::{Error, Misuse, PeerError};
 use crate::msg::Message;
+use crate::secret::Secret;
 use crate::wire::Writer;
+
+use zeroize::Zeroize;
 
 use super::sealer::{HEADER_LEN, Sealer};
 
@@ -25,6 +28,10 @@ const RESUME_MARK: usize = REPLY_MARK - 32 * 1024;
 pub(crate) const MAX_DATA_LEN: usize = 32_640;
 /// The most that a data packet adds to its data: header, fields, padding, MAC.
 const DATA_OVERHEAD: usize = HEADER_LEN + 13 + 32 + 64;
+/// What sealing adds to a payload at the most: header, padding, MAC.
+const SEALING: usize = HEADER_LEN + 32 + 64;
+/// The longest payload with a secret in it: what every peer takes (RFC 4253 section 6.1).
+const SECRET_LEN: usize = 32 * 1024;
 /// Our own messages behind a key exchange stop here.
 const OWN_HELD_MARK: usize = 16 * 1024;
 
@@ -170,6 +177,19 @@ impl Output {
         }
     }
 
+    /// As [`must`](Self::must), for a message with a secret in it: nowhere does a buffer grow that holds it in clear,
+    /// since that would leave a copy behind.
+    pub(crate) fn secret<'m>(&mut self, message: &impl Message<'m>) {
+        if self.gated {
+            return self.hold(message);
+        }
+        let mut payload = Vec::with_capacity(SECRET_LEN);
+        message.encode(&mut Writer::new(&mut payload));
+        let payload = Secret::new(payload);
+        self.buf.reserve(payload.len().saturating_add(SEALING));
+        self.seal(|writer| _ = writer.bytes(payload.expose()));
+    }
+
     /// Whether credit, EOF and CLOSE may leave now. While they may not they stay the channel's state.
     pub(crate) fn is_open(&self) -> bool {
         !self.gated && self.pending_len() <= REQUEST_MARK
@@ -235,9 +255,10 @@ impl Output {
     pub(crate) fn open_gate(&mut self, sealer: Sealer) {
         self.sealer = sealer;
         self.gated = false;
-        let held = std::mem::take(&mut self.held);
-        let mut reader = crate::wire::Reader::new(&held);
+        let held = Secret::new(std::mem::take(&mut self.held));
+        let mut reader = crate::wire::Reader::new(held.expose());
         while let Ok(payload) = reader.string() {
+            self.buf.reserve(payload.len().saturating_add(SEALING));
             self.seal(|writer| _ = writer.bytes(payload));
         }
     }
@@ -245,6 +266,7 @@ impl Output {
     /// Nothing leaves any more but what is sealed already.
     pub(crate) fn end(&mut self) {
         self.ended = true;
+        self.held.zeroize();
         self.held = Vec::new();
     }
 
@@ -259,9 +281,22 @@ impl Output {
     }
 
     fn hold<'m>(&mut self, message: &impl Message<'m>) {
-        if !self.ended {
-            Writer::new(&mut self.held).nested(|writer| message.encode(writer));
+        if self.ended {
+            return;
         }
+        // A password may be among them.
+        let mut payload = Vec::with_capacity(SECRET_LEN);
+        message.encode(&mut Writer::new(&mut payload));
+        let payload = Secret::new(payload);
+        let len = payload.len().saturating_add(4);
+        if self.held.capacity().saturating_sub(self.held.len()) < len {
+            let room = self.held.len().max(len).saturating_mul(2);
+            let mut larger = Vec::with_capacity(room.saturating_add(len));
+            larger.extend_from_slice(&self.held);
+            self.held.zeroize();
+            self.held = larger;
+        }
+        Writer::new(&mut self.held).string(payload.expose());
     }
 
     fn seal(&mut self, encode: impl FnOnce(&mut Writer<'_>)) {
