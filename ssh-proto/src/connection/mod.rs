@@ -168,6 +168,9 @@ impl<R: Role> Connection<R> {
             timers: Timers::new(now),
             config,
         };
+        if let Some(log) = connection.log.for_packets() {
+            connection.out.record(log);
+        }
         connection.begin();
         connection.after();
         connection
@@ -349,6 +352,7 @@ impl<R: Role> Connection<R> {
 
     /// The next log record.
     pub fn poll_log(&mut self) -> Option<LogRecord> {
+        self.out.report(&mut self.log);
         self.log.poll()
     }
 

@@ -187,6 +187,7 @@ impl<R: Role> Connection<R> {
         self.timers.last_received = self.now;
         self.timers.silent_since = self.now;
         self.timers.unanswered = 0;
+        self.out.report(&mut self.log);
         self.log.packet("received", payload);
         if self.transport.skips(number) {
             return Ok(());

@@ -8,6 +8,7 @@
 use crate::channel::Stream;
 use crate::crypto::drbg::Drbg;
 use crate::error::{Error, Misuse, PeerError};
+use crate::log::Log;
 use crate::msg::Message;
 use crate::secret::Secret;
 use crate::wire::Writer;
@@ -51,6 +52,8 @@ pub(crate) struct Output {
     /// A DISCONNECT was sent: nothing may follow it.
     ended: bool,
     failed: Option<Error>,
+    /// What was sealed, where packets are recorded.
+    sent: Option<Box<Log>>,
 }
 
 impl Output {
@@ -65,6 +68,19 @@ impl Output {
             max_held,
             ended: false,
             failed: None,
+            sent: None,
+        }
+    }
+
+    /// Records every packet from now on.
+    pub(crate) fn record(&mut self, log: Log) {
+        self.sent = Some(Box::new(log));
+    }
+
+    /// Hands over what was recorded.
+    pub(crate) fn report(&mut self, log: &mut Log) {
+        if let Some(sent) = &mut self.sent {
+            log.adopt(sent);
         }
     }
 
@@ -307,6 +323,10 @@ impl Output {
         let start = self.buf.len();
         self.buf.extend_from_slice(&[0; HEADER_LEN]);
         encode(&mut Writer::new(&mut self.buf));
+        if let Some(sent) = &mut self.sent {
+            let payload = self.buf.get(start.saturating_add(HEADER_LEN)..);
+            sent.packet("sent", payload.unwrap_or_default());
+        }
         if let Err(error) = self.sealer.seal(&mut self.buf, start, &mut self.rng) {
             self.buf.truncate(start);
             self.ended = true;

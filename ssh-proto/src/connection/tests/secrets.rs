@@ -67,3 +67,36 @@ fn a_password_that_waits_for_a_key_exchange_arrives() {
         .unwrap();
     assert!(matches!(attempt.proof(), Proof::Password(secret) if secret.expose() == b"hunter"));
 }
+
+#[test]
+fn the_log_shows_packets_both_ways_in_order_and_no_password() {
+    let mut client = ClientConfig::new();
+    client.transport.log = crate::log::LogLevel::Packet;
+    client.transport.hexdump = true;
+    let mut pair = Pair::new(client, ServerConfig::new(vec![host_key(KeyKind::Ed25519)]));
+    let _attempt = pair.attempt(Credential::password("hunter"));
+    let log: Vec<String> = std::iter::from_fn(|| pair.client.poll_log())
+        .map(|record| record.text)
+        .collect();
+    let numbers: Vec<String> = log
+        .iter()
+        .filter_map(|text| text.split_once(" message "))
+        .filter_map(|(way, rest)| Some(format!("{way} {}", rest.split_once(',')?.0)))
+        .collect();
+    assert_eq!(
+        numbers,
+        [
+            "sent 20",
+            "received 20",
+            "sent 30",
+            "received 31",
+            "sent 21",
+            "received 21",
+            "sent 5",
+            "received 7",
+            "received 6",
+            "sent 50",
+        ]
+    );
+    assert!(!log.concat().contains("hunter") && !log.concat().contains("68 75 6e 74"));
+}
