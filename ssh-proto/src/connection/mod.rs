@@ -77,8 +77,8 @@ pub struct Connection<R: Role> {
     eof: bool,
     closed: Option<Error>,
     received_before_auth: Traffic,
+    /// Messages without effect since the last key exchange.
     idle_messages: u64,
-    idle_messages_since: u64,
     timers: Timers,
 }
 
@@ -164,7 +164,6 @@ impl<R: Role> Connection<R> {
             closed: None,
             received_before_auth: Traffic::default(),
             idle_messages: 0,
-            idle_messages_since: 0,
             timers: Timers::new(now),
             config,
         };

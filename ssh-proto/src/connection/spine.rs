@@ -263,6 +263,7 @@ impl<R: Role> Connection<R> {
         if progress != Progress::Nothing {
             // Another one may follow in the same read: its time is its own.
             self.timers.exchanging = false;
+            self.idle_messages = 0;
         }
         match progress {
             Progress::Nothing => {}
@@ -341,10 +342,6 @@ impl<R: Role> Connection<R> {
     /// Messages that lead nowhere: so many between two key exchanges, and one for each KiB of other traffic.
     fn count_idle_message(&mut self) -> Result<(), Error> {
         let traffic = self.transport.opener.traffic();
-        if traffic.packets < self.idle_messages_since {
-            self.idle_messages = 0;
-        }
-        self.idle_messages_since = traffic.packets;
         self.idle_messages = self.idle_messages.saturating_add(1);
         let allowed = u64::from(self.limits().idle_messages).saturating_add(traffic.bytes / 1024);
         if self.idle_messages > allowed {

@@ -1,4 +1,5 @@
 mod bytes;
+mod rekey;
 mod secrets;
 mod session;
 mod timers;

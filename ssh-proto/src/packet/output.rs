@@ -33,6 +33,8 @@ const DATA_OVERHEAD: usize = HEADER_LEN + 13 + 32 + 64;
 const SEALING: usize = HEADER_LEN + 32 + 64;
 /// The longest payload with a secret in it: what every peer takes (RFC 4253 section 6.1).
 const SECRET_LEN: usize = 32 * 1024;
+/// What a peer is answerable for of an answer that has data of the caller's in it.
+pub(crate) const BARE_ANSWER: usize = 64;
 /// Our own messages behind a key exchange stop here.
 const OWN_HELD_MARK: usize = 16 * 1024;
 
@@ -48,6 +50,8 @@ pub(crate) struct Output {
     gated: bool,
     /// Payloads behind the key exchange, each with its length in front.
     held: Vec<u8>,
+    /// How much of it the peer is answerable for.
+    provoked: usize,
     max_held: usize,
     /// A DISCONNECT was sent: nothing may follow it.
     ended: bool,
@@ -65,6 +69,7 @@ impl Output {
             rng,
             gated: false,
             held: Vec::new(),
+            provoked: 0,
             max_held,
             ended: false,
             failed: None,
@@ -157,12 +162,24 @@ impl Output {
     /// An answer that the peer provoked. It leaves now, or behind the key exchange that is under way. When too many
     /// wait there, the peer is at fault: it goes on asking although it must answer our KEXINIT.
     pub(crate) fn reply<'m>(&mut self, message: &impl Message<'m>) -> Result<(), Error> {
+        self.answer(message, usize::MAX)
+    }
+
+    /// A reply with data of the caller's in it: the peer is answerable for no more than `provoked` bytes.
+    pub(crate) fn answer<'m>(
+        &mut self,
+        message: &impl Message<'m>,
+        provoked: usize,
+    ) -> Result<(), Error> {
         if !self.gated {
             self.seal(|writer| message.encode(writer));
             return Ok(());
         }
+        let before = self.held.len();
         self.hold(message);
-        if self.held.len() > self.max_held {
+        let len = self.held.len().saturating_sub(before);
+        self.provoked = self.provoked.saturating_add(len.min(provoked));
+        if self.provoked > self.max_held {
             return Err(PeerError::Limit("replies waiting for a key exchange").into());
         }
         Ok(())
@@ -271,6 +288,7 @@ impl Output {
     pub(crate) fn open_gate(&mut self, sealer: Sealer) {
         self.sealer = sealer;
         self.gated = false;
+        self.provoked = 0;
         let held = Secret::new(std::mem::take(&mut self.held));
         let mut reader = crate::wire::Reader::new(held.expose());
         while let Ok(payload) = reader.string() {
