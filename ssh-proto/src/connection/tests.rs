@@ -1,5 +1,8 @@
 mod bytes;
+mod rekey;
+mod secrets;
 mod session;
+mod timers;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

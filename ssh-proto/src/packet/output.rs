@@ -5,14 +5,16 @@
 //! While a key exchange of ours is under way only its own messages leave (RFC 4253 section 7.1); the rest waits
 //! here, unsealed and bounded.
 
-use zeroize::Zeroize;
-
 use crate::channel::Stream;
 use crate::crypto::drbg::Drbg;
 use crate::error::{Error, Misuse, PeerError};
 use crate::limits::PACKET_DATA_LEN;
+use crate::log::Log;
 use crate::msg::Message;
+use crate::secret::Secret;
 use crate::wire::Writer;
+
+use zeroize::Zeroize;
 
 use super::sealer::{HEADER_LEN, Sealer};
 
@@ -27,6 +29,14 @@ pub(crate) const REPLY_MARK: usize = DATA_MARK + 128 * 1024;
 const WORTH_A_PACKET: usize = 512;
 /// The fields of CHANNEL_EXTENDED_DATA before its data.
 const DATA_FIELDS_LEN: usize = 13;
+/// Input that was stopped there goes on here.
+const RESUME_MARK: usize = REPLY_MARK - 32 * 1024;
+/// What sealing adds to a payload at the most: header, padding, MAC.
+const SEALING: usize = HEADER_LEN + 32 + 64;
+/// The longest payload with a secret in it: what every peer takes (RFC 4253 section 6.1).
+const SECRET_LEN: usize = 32 * 1024;
+/// What a peer is answerable for of an answer that has data of the caller's in it.
+pub(crate) const BARE_ANSWER: usize = 64;
 /// Our own messages behind a key exchange stop here.
 const OWN_HELD_MARK: usize = 16 * 1024;
 
@@ -42,19 +52,14 @@ pub(crate) struct Output {
     gated: bool,
     /// Payloads behind the key exchange, each with its length in front.
     held: Vec<u8>,
+    /// How much of it the peer is answerable for.
+    provoked: usize,
     max_held: usize,
     /// A DISCONNECT was sent: nothing may follow it.
     ended: bool,
     failed: Option<Error>,
-    /// Payloads that were sealed and are still to be logged; `None` when packets are not logged.
-    trace: Option<Trace>,
-}
-
-/// What is logged of packets that left.
-#[derive(Debug)]
-struct Trace {
-    payloads: Vec<Vec<u8>>,
-    max: usize,
+    /// What was sealed, where packets are recorded.
+    sent: Option<Box<Log>>,
 }
 
 impl Output {
@@ -66,28 +71,23 @@ impl Output {
             rng,
             gated: false,
             held: Vec::new(),
+            provoked: 0,
             max_held,
             ended: false,
             failed: None,
-            trace: None,
+            sent: None,
         }
     }
 
-    /// Keeps the payloads of the last `max` packets for [`drain_trace`](Self::drain_trace).
-    pub(crate) fn trace(&mut self, max: usize) {
-        self.trace = Some(Trace {
-            payloads: Vec::new(),
-            max,
-        });
+    /// Records every packet from now on.
+    pub(crate) fn record(&mut self, log: Log) {
+        self.sent = Some(Box::new(log));
     }
 
-    /// The payloads that left since the last call. The log drops what may be secret in them.
-    pub(crate) fn drain_trace(&mut self, mut log: impl FnMut(&[u8])) {
-        if let Some(trace) = &mut self.trace {
-            for mut payload in trace.payloads.drain(..) {
-                log(&payload);
-                payload.zeroize();
-            }
+    /// Hands over what was recorded.
+    pub(crate) fn report(&mut self, log: &mut Log) {
+        if let Some(sent) = &mut self.sent {
+            log.adopt(sent);
         }
     }
 
@@ -164,12 +164,24 @@ impl Output {
     /// An answer that the peer provoked. It leaves now, or behind the key exchange that is under way. When too many
     /// wait there, the peer is at fault: it goes on asking although it must answer our KEXINIT.
     pub(crate) fn reply<'m>(&mut self, message: &impl Message<'m>) -> Result<(), Error> {
+        self.answer(message, usize::MAX)
+    }
+
+    /// A reply with data of the caller's in it: the peer is answerable for no more than `provoked` bytes.
+    pub(crate) fn answer<'m>(
+        &mut self,
+        message: &impl Message<'m>,
+        provoked: usize,
+    ) -> Result<(), Error> {
         if !self.gated {
             self.seal(|writer| message.encode(writer));
             return Ok(());
         }
+        let before = self.held.len();
         self.hold(message);
-        if self.held.len() > self.max_held {
+        let len = self.held.len().saturating_sub(before);
+        self.provoked = self.provoked.saturating_add(len.min(provoked));
+        if self.provoked > self.max_held {
             return Err(PeerError::Limit("replies waiting for a key exchange").into());
         }
         Ok(())
@@ -200,6 +212,19 @@ impl Output {
         }
     }
 
+    /// As [`must`](Self::must), for a message with a secret in it: nowhere does a buffer grow that holds it in clear,
+    /// since that would leave a copy behind.
+    pub(crate) fn secret<'m>(&mut self, message: &impl Message<'m>) {
+        if self.gated {
+            return self.hold(message);
+        }
+        let mut payload = Vec::with_capacity(SECRET_LEN);
+        message.encode(&mut Writer::new(&mut payload));
+        let payload = Secret::new(payload);
+        self.buf.reserve(payload.len().saturating_add(SEALING));
+        self.seal(|writer| _ = writer.bytes(payload.expose()));
+    }
+
     /// Whether credit, EOF and CLOSE may leave now. While they may not they stay the channel's state.
     pub(crate) fn is_open(&self) -> bool {
         !self.gated && self.pending_len() <= REQUEST_MARK
@@ -208,6 +233,11 @@ impl Output {
     /// Whether the peer may be read: its provoked replies have room.
     pub(crate) fn has_reply_room(&self) -> bool {
         self.gated || self.pending_len() <= REPLY_MARK
+    }
+
+    /// Whether so much has left that stopped input may go on, and not only for a packet or two.
+    pub(crate) fn has_much_reply_room(&self) -> bool {
+        self.gated || self.pending_len() <= RESUME_MARK
     }
 
     /// How many bytes of channel data may be sealed now.
@@ -266,9 +296,11 @@ impl Output {
     pub(crate) fn open_gate(&mut self, sealer: Sealer) {
         self.sealer = sealer;
         self.gated = false;
-        let held = std::mem::take(&mut self.held);
-        let mut reader = crate::wire::Reader::new(&held);
+        self.provoked = 0;
+        let held = Secret::new(std::mem::take(&mut self.held));
+        let mut reader = crate::wire::Reader::new(held.expose());
         while let Ok(payload) = reader.string() {
+            self.buf.reserve(payload.len().saturating_add(SEALING));
             self.seal(|writer| _ = writer.bytes(payload));
         }
     }
@@ -276,6 +308,7 @@ impl Output {
     /// Nothing leaves any more but what is sealed already.
     pub(crate) fn end(&mut self) {
         self.ended = true;
+        self.held.zeroize();
         self.held = Vec::new();
     }
 
@@ -290,9 +323,22 @@ impl Output {
     }
 
     fn hold<'m>(&mut self, message: &impl Message<'m>) {
-        if !self.ended {
-            Writer::new(&mut self.held).nested(|writer| message.encode(writer));
+        if self.ended {
+            return;
         }
+        // A password may be among them.
+        let mut payload = Vec::with_capacity(SECRET_LEN);
+        message.encode(&mut Writer::new(&mut payload));
+        let payload = Secret::new(payload);
+        let len = payload.len().saturating_add(4);
+        if self.held.capacity().saturating_sub(self.held.len()) < len {
+            let room = self.held.len().max(len).saturating_mul(2);
+            let mut larger = Vec::with_capacity(room.saturating_add(len));
+            larger.extend_from_slice(&self.held);
+            self.held.zeroize();
+            self.held = larger;
+        }
+        Writer::new(&mut self.held).string(payload.expose());
     }
 
     fn seal(&mut self, encode: impl FnOnce(&mut Writer<'_>)) {
@@ -303,11 +349,9 @@ impl Output {
         let start = self.buf.len();
         self.buf.extend_from_slice(&[0; HEADER_LEN]);
         encode(&mut Writer::new(&mut self.buf));
-        if let Some(trace) = &mut self.trace
-            && trace.payloads.len() < trace.max
-        {
+        if let Some(sent) = &mut self.sent {
             let payload = self.buf.get(start.saturating_add(HEADER_LEN)..);
-            trace.payloads.push(payload.unwrap_or_default().to_vec());
+            sent.packet("sent", payload.unwrap_or_default());
         }
         if let Err(error) = self.sealer.seal(&mut self.buf, start, &mut self.rng) {
             self.buf.truncate(start);

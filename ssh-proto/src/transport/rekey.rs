@@ -53,11 +53,14 @@ impl Rekey {
     /// The peer starts an exchange.
     pub(crate) fn peer_starts(
         &mut self,
-        received: Traffic,
+        [sent, received]: [Traffic; 2],
         limits: &Limits,
         now: Instant,
     ) -> Result<(), PeerError> {
-        if now.saturating_duration_since(self.last) < CHEAP_TIME && received.bytes < CHEAP_BYTES {
+        // A peer counts what it sends and what it receives, as we do.
+        if now.saturating_duration_since(self.last) < CHEAP_TIME
+            && sent.bytes.max(received.bytes) < CHEAP_BYTES
+        {
             self.cheap = self.cheap.saturating_add(1);
             if self.cheap > limits.cheap_rekeys {
                 return Err(PeerError::Limit(
