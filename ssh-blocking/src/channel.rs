@@ -218,8 +218,8 @@ impl<R: Role> Channel<R> {
         stream: Stream,
         reader: &mut (impl Read + ?Sized),
     ) -> io::Result<u64> {
-        // What fills one write to the socket.
-        let mut buf = vec![0; 2 * PACKET_DATA_LEN];
+        // What one write to the socket takes.
+        let mut buf = vec![0; 4 * PACKET_DATA_LEN];
         let mut total = 0;
         loop {
             let len = match reader.read(&mut buf) {

@@ -18,9 +18,10 @@ use zeroize::Zeroize;
 
 use super::sealer::{HEADER_LEN, Sealer};
 
-/// Channel data stops here: what one write to a socket takes at best. Loopback's segments hold 65,483 bytes, and two
-/// full packets fit one of them whatever the cipher.
-pub(crate) const DATA_MARK: usize = 65_480;
+/// What loopback's segments hold at best is 65,483 bytes: two full packets fit one of them whatever the cipher.
+const SEGMENT_LEN: usize = 65_480;
+/// Channel data stops here: two segments, since one write for both wakes the peer once instead of twice.
+pub(crate) const DATA_MARK: usize = 2 * SEGMENT_LEN;
 /// Our own requests stop here.
 pub(crate) const REQUEST_MARK: usize = DATA_MARK + 16 * 1024;
 /// Input stops here: replies always have room below it.
