@@ -354,7 +354,6 @@ impl<R: Role> Shared<R> {
             progress = true;
             match result {
                 Ok(()) => {
-                    bytes.clear();
                     core.spare = bytes;
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
