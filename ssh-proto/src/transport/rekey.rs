@@ -71,3 +71,54 @@ impl Rekey {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "a test needs a time to start from"
+    )]
+    fn no_limit_is_above_two_to_the_31_packets() {
+        let start = Instant::now();
+        let limits = RekeyLimits {
+            bytes: u64::MAX,
+            packets: u64::MAX,
+            time: None,
+        };
+        let rekey = Rekey::new(limits, start);
+        for (packets, due) in [((1 << 31) - 1, false), (1 << 31, true)] {
+            let much = Traffic { bytes: 0, packets };
+            let none = Traffic::default();
+            assert_eq!(rekey.is_due(much, none, start), due);
+            assert_eq!(rekey.is_due(none, much, start), due);
+        }
+    }
+
+    #[test]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "a test needs a time to start from"
+    )]
+    fn an_exchange_is_cheap_within_ten_seconds_and_a_mebibyte() {
+        let start = Instant::now();
+        let limits = Limits {
+            cheap_rekeys: 0,
+            ..Limits::default()
+        };
+        let much = |bytes| Traffic { bytes, packets: 1 };
+        let mut rekey = Rekey::new(RekeyLimits::default(), start);
+        for (millis, sent, received, cheap) in [
+            (9_999, CHEAP_BYTES - 1, CHEAP_BYTES - 1, true),
+            (10_000, 0, 0, false),
+            (0, CHEAP_BYTES, 0, false),
+            (0, 0, CHEAP_BYTES, false),
+        ] {
+            let now = start + Duration::from_millis(millis);
+            let outcome = rekey.peer_starts([much(sent), much(received)], &limits, now);
+            assert_eq!(outcome.is_err(), cheap);
+        }
+    }
+}
