@@ -259,7 +259,11 @@ impl Handler for User {
     }
 
     fn window_change(&mut self, session: &Session, size: WindowSize) {
-        if let Some(Running { pty: Some((pty, _)), .. }) = self.running.get(&session.channel) {
+        if let Some(Running {
+            pty: Some((pty, _)),
+            ..
+        }) = self.running.get(&session.channel)
+        {
             resize(pty, size);
         }
     }
@@ -286,7 +290,10 @@ impl Running {
         let Some(leader) = *group else {
             return;
         };
-        let foreground = self.pty.as_ref().and_then(|(pty, _)| tcgetpgrp(&**pty).ok());
+        let foreground = self
+            .pty
+            .as_ref()
+            .and_then(|(pty, _)| tcgetpgrp(&**pty).ok());
         // Who is gone needs no signal.
         _ = rustix::process::kill_process_group(foreground.unwrap_or(leader), signal);
     }
@@ -301,7 +308,11 @@ impl User {
             Some(command) => _ = process.arg("-c").arg(command),
             None => {
                 // The minus sign says that it is a login shell.
-                let name = shell.as_bytes().rsplit(|&b| b == b'/').next().unwrap_or(b"sh");
+                let name = shell
+                    .as_bytes()
+                    .rsplit(|&b| b == b'/')
+                    .next()
+                    .unwrap_or(b"sh");
                 let mut login = OsString::from("-");
                 login.push(OsStr::from_bytes(name));
                 process.arg0(login);
@@ -451,7 +462,9 @@ fn screen(pty: &pty::Pty, ended: &PipeReader, mut channel: &ServerChannel) {
 fn finish(child: &mut Child, group: &Mutex<Option<Pid>>) -> ExitStatus {
     let pid = Pid::from_child(child);
     let options = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
-    while let Err(rustix::io::Errno::INTR) = rustix::process::waitid(rustix::process::WaitId::Pid(pid), options) {}
+    while let Err(rustix::io::Errno::INTR) =
+        rustix::process::waitid(rustix::process::WaitId::Pid(pid), options)
+    {}
     set(group, None);
     match child.wait() {
         Err(_) => ExitStatus::Missing,
@@ -500,7 +513,10 @@ const SIGNALS: &[(Signal, rustix::process::Signal)] = &[
 ];
 
 fn signal_number(signal: &Signal) -> Option<rustix::process::Signal> {
-    SIGNALS.iter().find(|(name, _)| name == signal).map(|&(_, number)| number)
+    SIGNALS
+        .iter()
+        .find(|(name, _)| name == signal)
+        .map(|&(_, number)| number)
 }
 
 fn signal_name(number: i32) -> Signal {

@@ -1,23 +1,22 @@
 //! A channel as a stream: `Read` and `Write` with deadlines, half-close, stderr.
 
 use std::fmt;
-use std::io::{self, Read, Write};
+use std::io::{self, IoSlice, Read, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use ssh_proto::error::DisconnectReason;
+use ssh_proto::limits::PACKET_DATA_LEN;
 use ssh_proto::{
-    ChannelId, ClientRole, Misuse, RequestId, Role, ServerRole, Signal, Stream, WindowSize,
+    ChannelId, ClientRole, Misuse, Received, RequestId, Role, ServerRole, Signal, Stream,
+    WindowSize,
 };
 
 use crate::core::{Call, Core, Gate, Interest, Wish};
 use crate::driver::Shared;
 use crate::error::Error;
 use crate::exit::ExitStatus;
-
-/// How much [`Channel::copy_to`] and the like move at a time.
-pub(crate) const COPY_LEN: usize = 128 * 1024;
 
 /// What every handle of a connection holds. The last one to go ends the connection.
 pub(crate) struct Owner<R: Role> {
@@ -26,8 +25,7 @@ pub(crate) struct Owner<R: Role> {
 
 impl<R: Role> Drop for Owner<R> {
     fn drop(&mut self) {
-        self.shared
-            .disconnect(DisconnectReason::BY_APPLICATION, "");
+        self.shared.disconnect(DisconnectReason::BY_APPLICATION, "");
     }
 }
 
@@ -140,7 +138,7 @@ impl<R: Role> Channel<R> {
             return Ok(0);
         }
         self.shared().wait(
-            self.interest(Wish::Read),
+            self.interest(Wish::read(stream)),
             self.read_deadline(),
             "data of the channel",
             |core| core.read(self.inner.id, stream, buf),
@@ -172,7 +170,8 @@ impl<R: Role> Channel<R> {
     /// Hands out everything that is unread of a stream, without a copy to a buffer of the caller's own, and waits
     /// for EOF: until then each chunk is written to `writer`. Says how many bytes there were.
     ///
-    /// `writer` is called without any lock held, with up to 128 KiB at a time.
+    /// `writer` is called without any lock held, with the blocks that were read from the socket, so each byte is
+    /// copied by nobody but the system.
     ///
     /// # Errors
     ///
@@ -186,15 +185,22 @@ impl<R: Role> Channel<R> {
         stream: Stream,
         writer: &mut (impl Write + ?Sized),
     ) -> io::Result<u64> {
-        let mut buf = vec![0; COPY_LEN];
         let mut total = 0;
+        let mut done: Option<Received> = None;
         loop {
-            let len = self.read_stream(stream, &mut buf)?;
-            if len == 0 {
+            // The block that was written goes back under the same lock under which the next one is taken.
+            let taken = self.shared().wait(
+                self.interest(Wish::read(stream)),
+                self.read_deadline(),
+                "data of the channel",
+                |core| core.take(self.inner.id, stream, &mut done),
+            )??;
+            let Some(taken) = taken else {
                 return Ok(total);
-            }
-            writer.write_all(&buf[..len])?;
-            total += len as u64;
+            };
+            write_pieces(writer, &taken)?;
+            total += taken.len() as u64;
+            done = Some(taken);
         }
     }
 
@@ -213,7 +219,8 @@ impl<R: Role> Channel<R> {
         stream: Stream,
         reader: &mut (impl Read + ?Sized),
     ) -> io::Result<u64> {
-        let mut buf = vec![0; COPY_LEN];
+        // What fills one write to the socket.
+        let mut buf = vec![0; 2 * PACKET_DATA_LEN];
         let mut total = 0;
         loop {
             let len = match reader.read(&mut buf) {
@@ -303,7 +310,9 @@ impl<R: Role> Channel<R> {
     ///
     /// [`Error::Refused`] when the peer refuses it.
     pub fn request(&self, name: &str, data: &[u8], want_reply: bool) -> Result<(), Error> {
-        let request = self.command(want_reply, |channel| channel.request(name, data, want_reply))?;
+        let request = self.command(want_reply, |channel| {
+            channel.request(name, data, want_reply)
+        })?;
         if want_reply {
             self.reply(request, "the caller's own", None)?;
         }
@@ -320,11 +329,8 @@ impl<R: Role> Channel<R> {
         T: AsRequest,
     {
         let id = self.inner.id;
-        self.shared().wait(
-            Interest::Connection,
-            None,
-            "room for a request",
-            |core| {
+        self.shared()
+            .wait(Interest::Connection, None, "room for a request", |core| {
                 let Some(mut channel) = core.conn.channel(id) else {
                     return Some(Err(core.ended()));
                 };
@@ -340,8 +346,7 @@ impl<R: Role> Channel<R> {
                         Some(Ok(result))
                     }
                 }
-            },
-        )?
+            })?
     }
 
     /// Waits for the reply to a request.
@@ -351,24 +356,30 @@ impl<R: Role> Channel<R> {
         what: &'static str,
         deadline: Option<Instant>,
     ) -> Result<(), Error> {
-        let result = self.shared().wait(self.interest(Wish::State), deadline, what, |core| {
-            self.state(core, |state| {
-                if let Some(Err(error)) = &state.opened {
-                    return Some(Err(error.clone()));
-                }
-                match state.replies.get(&request) {
-                    Some(Some(accepted)) => Some(Ok(*accepted)),
-                    Some(None) if !state.closed => None,
-                    _ => Some(Ok(false)),
-                }
-            })
-        });
+        let result = self
+            .shared()
+            .wait(self.interest(Wish::State), deadline, what, |core| {
+                self.state(core, |state| {
+                    if let Some(Err(error)) = &state.opened {
+                        return Some(Err(error.clone()));
+                    }
+                    match state.replies.get(&request) {
+                        Some(Some(accepted)) => Some(Ok(*accepted)),
+                        Some(None) if !state.closed => None,
+                        _ => Some(Ok(false)),
+                    }
+                })
+            });
         self.shared().act(|core| {
             if let Some(state) = core.channels.get_mut(&self.inner.id) {
                 state.replies.remove(&request);
             }
         });
-        if result?? { Ok(()) } else { Err(Error::Refused(what)) }
+        if result?? {
+            Ok(())
+        } else {
+            Err(Error::Refused(what))
+        }
     }
 
     /// Waits until the peer has opened the channel.
@@ -563,6 +574,21 @@ fn deadline(timeout: &AtomicU64) -> Option<Instant> {
         0 => None,
         nanoseconds => Instant::now().checked_add(Duration::from_nanos(nanoseconds)),
     }
+}
+
+/// Writes all pieces, as many at a time as the writer takes.
+fn write_pieces(writer: &mut (impl Write + ?Sized), data: &Received) -> io::Result<()> {
+    let mut pieces: Vec<IoSlice<'_>> = data.pieces().map(IoSlice::new).collect();
+    let mut rest = &mut pieces[..];
+    while !rest.is_empty() {
+        match writer.write_vectored(rest) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(len) => IoSlice::advance_slices(&mut rest, len),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
 }
 
 /// The end of a span that starts now.

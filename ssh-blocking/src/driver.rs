@@ -648,7 +648,12 @@ impl<R: Role> Shared<R> {
                 let mute = core.mute;
                 drop(core);
                 self.room.notify_one();
-                if !mute && let Err(error) = pair.writer.write_all(&bytes).and_then(|()| pair.writer.flush()) {
+                if !mute
+                    && let Err(error) = pair
+                        .writer
+                        .write_all(&bytes)
+                        .and_then(|()| pair.writer.flush())
+                {
                     let mut core = self.lock();
                     core.mute = true;
                     core.io_error.get_or_insert(error.into());

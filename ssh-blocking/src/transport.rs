@@ -36,10 +36,7 @@ impl Transport {
     ///
     /// When the connection ends, the writer is dropped, and the thread that reads ends with the read that it is in.
     /// Where dropping the writer does not end that read, use [`on_close`](Self::on_close).
-    pub fn pair(
-        reader: impl Read + Send + 'static,
-        writer: impl Write + Send + 'static,
-    ) -> Self {
+    pub fn pair(reader: impl Read + Send + 'static, writer: impl Write + Send + 'static) -> Self {
         Self(Kind::Pair(Pair {
             reader: Box::new(reader),
             writer: Box::new(writer),
@@ -177,4 +174,3 @@ pub(crate) fn connect(
     }
     Err(last)
 }
-

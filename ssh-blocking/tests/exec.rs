@@ -17,7 +17,10 @@ fn a_command_gives_output_and_status() {
     assert_eq!(output.stdout, b"hello world\n");
     assert_eq!(output.stderr, b"");
     assert_eq!(output.status, ExitStatus::Code(0));
-    assert_eq!(client.exec("exit 42").status().unwrap(), ExitStatus::Code(42));
+    assert_eq!(
+        client.exec("exit 42").status().unwrap(),
+        ExitStatus::Code(42)
+    );
     assert_eq!(client.exec("silent").status().unwrap(), ExitStatus::Missing);
 }
 
@@ -43,7 +46,11 @@ fn waiting_first_does_not_block_a_command_with_much_output() {
     let status = child.wait_timeout(Duration::from_secs(60)).unwrap();
     assert_eq!(status, ExitStatus::Code(3));
     // What was thrown away is not passed over in silence.
-    let error = child.stdout.unwrap().read_to_end(&mut Vec::new()).unwrap_err();
+    let error = child
+        .stdout
+        .unwrap()
+        .read_to_end(&mut Vec::new())
+        .unwrap_err();
     assert!(matches!(Error::from(error), Error::OutputDiscarded));
 }
 
@@ -99,7 +106,12 @@ fn eof_goes_one_way_and_data_the_other() {
     stdin.write_all(&[b'x'; 100_000]).unwrap();
     drop(stdin); // EOF
     let mut text = String::new();
-    child.stdout.take().unwrap().read_to_string(&mut text).unwrap();
+    child
+        .stdout
+        .take()
+        .unwrap()
+        .read_to_string(&mut text)
+        .unwrap();
     assert_eq!(text, "100000\n");
     assert!(child.wait().unwrap().success());
 }
@@ -177,7 +189,10 @@ fn stderr_can_come_within_stdout() {
         .unwrap();
     assert_eq!(output.stderr, b"");
     assert_eq!(output.stdout.len(), 256 * 1024);
-    assert_eq!(output.stdout.iter().filter(|&&b| b == b'e').count(), 128 * 1024);
+    assert_eq!(
+        output.stdout.iter().filter(|&&b| b == b'e').count(),
+        128 * 1024
+    );
 }
 
 #[test]
@@ -193,8 +208,14 @@ fn an_unknown_command_is_refused_and_the_connection_lives() {
 fn a_break_is_answered() {
     let server = TestServer::start();
     let child = server.client().exec("hang").spawn().unwrap();
-    child.channel().send_break(Duration::from_millis(500)).unwrap();
-    let error = child.channel().send_break(Duration::from_millis(1)).unwrap_err();
+    child
+        .channel()
+        .send_break(Duration::from_millis(500))
+        .unwrap();
+    let error = child
+        .channel()
+        .send_break(Duration::from_millis(1))
+        .unwrap_err();
     assert!(matches!(error, Error::Refused("break")), "{error}");
 }
 
@@ -202,7 +223,9 @@ fn a_break_is_answered() {
 fn a_read_times_out_and_goes_on() {
     let server = TestServer::start();
     let mut child = server.client().exec("cat").spawn().unwrap();
-    child.channel().set_read_timeout(Some(Duration::from_millis(50)));
+    child
+        .channel()
+        .set_read_timeout(Some(Duration::from_millis(50)));
     let mut stdout = child.stdout.take().unwrap();
     let begin = Instant::now();
     let error = stdout.read(&mut [0; 1]).unwrap_err();
@@ -217,12 +240,22 @@ fn a_read_times_out_and_goes_on() {
 fn a_write_times_out_when_the_peer_reads_nothing() {
     let server = TestServer::start();
     let child = server.client().exec("trap").spawn().unwrap();
-    child.channel().set_write_timeout(Some(Duration::from_millis(100)));
+    child
+        .channel()
+        .set_write_timeout(Some(Duration::from_millis(100)));
     let data = vec![0; 64 * MIB];
     let error = child.channel().clone().write_all(&data).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::TimedOut);
     // Nobody else is stuck for it.
-    assert!(server.client().exec("echo x").output().unwrap().status.success());
+    assert!(
+        server
+            .client()
+            .exec("echo x")
+            .output()
+            .unwrap()
+            .status
+            .success()
+    );
 }
 
 #[test]

@@ -20,6 +20,7 @@ use std::time::Duration;
 pub use keys::{KeyKind, KeyPair};
 pub use run::{Finished, descendants, run_with_timeout, signal};
 pub use ssh::{Askpass, Ssh};
+pub(crate) use sshd::watch;
 pub use sshd::{Sshd, SshdOptions};
 
 /// A release of OpenSSH that the tests run against.

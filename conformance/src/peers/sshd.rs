@@ -254,7 +254,7 @@ fn spawn(version: Version, dir: &Path) -> Child {
 }
 
 /// A shell that kills the server when our end of its standard input goes away, however this process ends.
-fn watch(server: &Child) -> Child {
+pub(crate) fn watch(server: &Child) -> Child {
     Command::new("/bin/sh")
         .args([
             "-c",

@@ -128,7 +128,10 @@ pub fn apply(modes: &TerminalModes, termios: &mut Termios) {
             termios.control_modes.set(bit, value != 0);
         }
     }
-    for (mode, size) in [(Mode::CS7, ControlModes::CS7), (Mode::CS8, ControlModes::CS8)] {
+    for (mode, size) in [
+        (Mode::CS7, ControlModes::CS7),
+        (Mode::CS8, ControlModes::CS8),
+    ] {
         if modes.get(mode).is_some_and(|value| value != 0) {
             termios.control_modes.remove(ControlModes::CSIZE);
             termios.control_modes.insert(size);

@@ -265,12 +265,20 @@ impl Client {
         mut helpers: Helpers<'_, '_>,
     ) -> Result<AuthOutcome, Error> {
         let _one_at_a_time = self.auth_lock();
-        self.shared().wait(Interest::Connection, None, "authentication", |core| {
-            match core.conn.authenticate(user, credential.clone(), Instant::now()) {
+        self.shared().wait(
+            Interest::Connection,
+            None,
+            "authentication",
+            |core| match core
+                .conn
+                .authenticate(user, credential.clone(), Instant::now())
+            {
                 Err(Misuse::Blocked) => None,
-                result => Some(result),
-            }
-        })??;
+                // Why the connection has ended says more than that it has.
+                Err(misuse) => Some(Err(core.over.clone().unwrap_or(Error::Misuse(misuse)))),
+                Ok(()) => Some(Ok(())),
+            },
+        )??;
         loop {
             let event = self.next_question(None, "authentication")?;
             let shared = self.shared();

@@ -360,7 +360,11 @@ impl Child {
                     match &mut streams {
                         None => channel.discard(stream),
                         Some((stdout, stderr)) => {
-                            let output = if stream == Stream::DATA { &mut **stdout } else { &mut **stderr };
+                            let output = if stream == Stream::DATA {
+                                &mut **stdout
+                            } else {
+                                &mut **stderr
+                            };
                             loop {
                                 let chunk = channel.chunk(stream);
                                 let len = chunk.len();

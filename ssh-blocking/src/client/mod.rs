@@ -119,7 +119,11 @@ impl Client {
         let for_rekeys = Arc::clone(&policy);
         thread::Builder::new()
             .name("ssh client".into())
-            .spawn(move || attended.attend(attendance, &mut |shared, call| serve(shared, call, &for_rekeys)))?;
+            .spawn(move || {
+                attended.attend(attendance, &mut |shared, call| {
+                    serve(shared, call, &for_rekeys)
+                })
+            })?;
         let client = Self {
             owner: Arc::new(Owner { shared }),
             extras: Arc::new(Extras {
@@ -153,12 +157,10 @@ impl Client {
             core.attended = true;
             core.conn.accept_host_key(offer)
         })?;
-        self.shared().wait(
-            Interest::Connection,
-            deadline,
-            "the key exchange",
-            |core| core.conn.negotiated().is_some().then_some(()),
-        )
+        self.shared()
+            .wait(Interest::Connection, deadline, "the key exchange", |core| {
+                core.conn.negotiated().is_some().then_some(())
+            })
     }
 
     pub(crate) fn shared(&self) -> &Shared<ClientRole> {
@@ -237,15 +239,16 @@ impl Client {
 
     /// Asks for a channel; the answer is not waited for.
     pub(crate) fn open(&self, kind: OpenChannel<'_>) -> Result<Channel, Error> {
-        let (id, gate) = self
-            .shared()
-            .wait(Interest::Connection, None, "room for a request", |core| {
-                match core.conn.open(kind, Instant::now()) {
-                    Err(Misuse::Blocked) => None,
-                    Err(misuse) => Some(Err(core.over.clone().unwrap_or(Error::Misuse(misuse)))),
-                    Ok(id) => Some(Ok((id, core.add_channel(id, false)))),
-                }
-            })??;
+        let (id, gate) = self.shared().wait(
+            Interest::Connection,
+            None,
+            "room for a request",
+            |core| match core.conn.open(kind, Instant::now()) {
+                Err(Misuse::Blocked) => None,
+                Err(misuse) => Some(Err(core.over.clone().unwrap_or(Error::Misuse(misuse)))),
+                Ok(id) => Some(Ok((id, core.add_channel(id, false)))),
+            },
+        )??;
         Ok(Channel::new(Arc::clone(&self.owner), id, gate))
     }
 
@@ -270,9 +273,7 @@ impl Client {
     ///
     /// The connection has ended.
     pub fn rekey(&self) -> Result<(), Error> {
-        Ok(self
-            .shared()
-            .act(|core| core.conn.rekey(Instant::now()))?)
+        Ok(self.shared().act(|core| core.conn.rekey(Instant::now()))?)
     }
 
     /// How many key exchanges were completed after the first one.
@@ -318,7 +319,8 @@ impl Client {
     pub fn disconnect(&self) {
         self.shared()
             .disconnect(DisconnectReason::BY_APPLICATION, "");
-        self.shared().wait_drained(after(Some(Duration::from_secs(2))));
+        self.shared()
+            .wait_drained(after(Some(Duration::from_secs(2))));
     }
 }
 

@@ -39,7 +39,9 @@ impl ServerConnection {
 
     /// The algorithms in force.
     pub fn negotiated(&self) -> Option<Negotiated> {
-        self.owner.shared.act(|core| core.conn.negotiated().cloned())
+        self.owner
+            .shared
+            .act(|core| core.conn.negotiated().cloned())
     }
 
     /// Opens a channel of the author's own kind to the client.
@@ -49,16 +51,16 @@ impl ServerConnection {
     /// [`Error::OpenFailed`]. It waits for the client, so do not call it within a [`Handler`]'s methods.
     pub fn open_custom(&self, kind: &str, data: &[u8]) -> Result<(ServerChannel, Vec<u8>), Error> {
         let kind = OpenChannel::Custom { kind, data };
-        let (id, gate) =
-            self.owner
-                .shared
-                .wait(Interest::Connection, None, "room for a request", |core| {
-                    match core.conn.open(kind, Instant::now()) {
-                        Err(Misuse::Blocked) => None,
-                        Err(misuse) => Some(Err(Error::Misuse(misuse))),
-                        Ok(id) => Some(Ok((id, core.add_channel(id, false)))),
-                    }
-                })??;
+        let (id, gate) = self.owner.shared.wait(
+            Interest::Connection,
+            None,
+            "room for a request",
+            |core| match core.conn.open(kind, Instant::now()) {
+                Err(Misuse::Blocked) => None,
+                Err(misuse) => Some(Err(Error::Misuse(misuse))),
+                Ok(id) => Some(Ok((id, core.add_channel(id, false)))),
+            },
+        )??;
         let channel = ServerChannel::new(Arc::clone(&self.owner), id, gate);
         let data = channel.opened()?;
         Ok((channel, data))
@@ -259,9 +261,7 @@ impl Attendee {
         let verdict = match attempt.proof() {
             Proof::None => handler.check_auth_none(&attempt),
             Proof::Password(password) => handler.check_auth_password(&attempt, password),
-            Proof::PasswordChange { old, new } => {
-                handler.check_password_change(&attempt, old, new)
-            }
+            Proof::PasswordChange { old, new } => handler.check_password_change(&attempt, old, new),
             Proof::PublicKey(key) => handler.check_auth_public_key(&attempt, key),
             Proof::KeyboardInteractive { submethods } => {
                 handler.check_auth_interactive(&attempt, submethods)

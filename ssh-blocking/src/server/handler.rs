@@ -2,8 +2,8 @@
 
 use std::fmt;
 
-use ssh_proto::key::PublicKey;
 use ssh_proto::config::AuthMethod;
+use ssh_proto::key::PublicKey;
 use ssh_proto::{
     ChannelId, LoginAttempt, OpenFailureReason, OpenKind, PromptRound, PtyRequest, Secret, Signal,
     SignatureRequest, WindowSize,

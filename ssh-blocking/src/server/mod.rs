@@ -178,8 +178,7 @@ impl Server {
     fn admit(&self, stream: mio::net::TcpStream, peer: SocketAddr) {
         let options = &self.inner.options;
         let welcome = options.filter.as_ref().is_none_or(|filter| {
-            std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| filter(peer)))
-                .unwrap_or(false)
+            std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| filter(peer))).unwrap_or(false)
         });
         if !welcome {
             return;
@@ -422,8 +421,11 @@ pub(crate) fn global_request<R: Role>(
     data: &[u8],
     want_reply: bool,
 ) -> Result<Vec<u8>, Error> {
-    let request = shared.wait(Interest::Connection, None, "room for a request", |core| {
-        match core
+    let request = shared.wait(
+        Interest::Connection,
+        None,
+        "room for a request",
+        |core| match core
             .conn
             .global_request(name, data, want_reply, Instant::now())
         {
@@ -435,8 +437,8 @@ pub(crate) fn global_request<R: Role>(
                 }
                 Some(Ok(request))
             }
-        }
-    })??;
+        },
+    )??;
     if !want_reply {
         return Ok(Vec::new());
     }

@@ -34,9 +34,21 @@ pub fn new_key() -> PrivateKey {
 pub fn config() -> ServerConfig {
     let mut config = ServerConfig::new(vec![HostKey::Private(Arc::clone(&keys().0))]);
     config.failure_delay = Duration::from_millis(1);
-    config.transport.own.channel_kinds.push("echo@example.com".into());
-    config.transport.own.channel_requests.push("poke@example.com".into());
-    config.transport.own.global_requests.push("time@example.com".into());
+    config
+        .transport
+        .own
+        .channel_kinds
+        .push("echo@example.com".into());
+    config
+        .transport
+        .own
+        .channel_requests
+        .push("poke@example.com".into());
+    config
+        .transport
+        .own
+        .global_requests
+        .push("time@example.com".into());
     config
 }
 
@@ -84,7 +96,11 @@ impl TestHandler {
 }
 
 fn verdict(fine: bool) -> Verdict {
-    if fine { Verdict::Accept } else { Verdict::Refuse }
+    if fine {
+        Verdict::Accept
+    } else {
+        Verdict::Refuse
+    }
 }
 
 impl Handler for TestHandler {
@@ -195,7 +211,8 @@ impl Handler for TestHandler {
             width_px: 0,
             height_px: 0,
         };
-        self.sizes.insert(session.channel, Arc::new(Mutex::new(size)));
+        self.sizes
+            .insert(session.channel, Arc::new(Mutex::new(size)));
         true
     }
 
@@ -301,7 +318,8 @@ impl Handler for TestHandler {
         if let Some(known) = self.sizes.get(&session.channel) {
             *known.lock().unwrap() = size;
         }
-        self.seen.add(format!("size {}x{}", size.columns, size.rows));
+        self.seen
+            .add(format!("size {}x{}", size.columns, size.rows));
     }
 
     fn signal(&mut self, session: &Session, signal: &Signal) {

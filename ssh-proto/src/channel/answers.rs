@@ -5,6 +5,11 @@
 
 use std::collections::VecDeque;
 
+use crate::limits::Limits;
+
+/// Refusals that may wait behind open questions, for each question that may be open.
+const REFUSALS_PER_QUESTION: usize = 64;
+
 /// A request of the peer that wants a reply.
 #[derive(Debug)]
 enum Entry {
@@ -43,9 +48,13 @@ impl Questions {
         self.queue.push_back(Entry::Open { serial, program });
     }
 
-    /// Refusals that wait behind an open question.
-    pub(crate) const fn waiting_refusals(&self) -> u32 {
-        self.refused
+    /// Whether more refusals wait behind an open question than any correct peer provokes.
+    pub(crate) fn overflows(&self, limits: &Limits) -> bool {
+        let most = limits
+            .open_questions
+            .saturating_add(1)
+            .saturating_mul(REFUSALS_PER_QUESTION);
+        usize::try_from(self.refused).is_ok_and(|refused| refused > most)
     }
 
     /// The library refuses. It is sent with the next [`poll`](Self::poll)s.
@@ -131,6 +140,6 @@ mod tests {
                 Reply::Accepted(b"two"[..].into())
             ]
         );
-        assert_eq!((questions.open(), questions.waiting_refusals()), (0, 0));
+        assert_eq!((questions.open(), questions.refused), (0, 0));
     }
 }

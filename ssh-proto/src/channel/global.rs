@@ -16,9 +16,6 @@ use super::table::{Channels, Io, Shared};
 
 /// Every peer answers it, if only with a refusal.
 const KEEPALIVE: &str = "keepalive@openssh.com";
-/// Refusals that may wait behind an unanswered question, for each question that may be open.
-const REFUSALS_PER_QUESTION: usize = 64;
-
 /// Requests about the connection, of both sides.
 #[derive(Debug, Default)]
 pub(super) struct Globals {
@@ -129,13 +126,7 @@ impl Shared {
         } else if message.want_reply {
             self.globals.questions.refuse();
             self.globals.send_replies(io)?;
-            let most = io
-                .limits
-                .open_questions
-                .saturating_add(1)
-                .saturating_mul(REFUSALS_PER_QUESTION);
-            let waiting = usize::try_from(self.globals.questions.waiting_refusals());
-            if waiting.unwrap_or(usize::MAX) > most {
+            if self.globals.questions.overflows(io.limits) {
                 return Err(PeerError::Limit("requests behind an unanswered one").into());
             }
         }

@@ -5,8 +5,8 @@
 //!
 //! | file | what it holds |
 //! |---|---|
-//! | `table` | all channels of a connection, their ids, the lists of those that have something to do |
-//! | `state` | one channel: opening, half-closing, what it owes the peer, what it has to tell the caller |
+//! | `table`, `slots` | all channels of a connection, their ids, the lists of those that have something to do |
+//! | `state`, `pending` | one channel: opening, half-closing, what it owes the peer; what it has to tell the caller |
 //! | `incoming` | messages of the peer, by number |
 //! | `open` | opening channels, both ways |
 //! | `request`, `answers` | requests about a channel; replies in order |
@@ -21,8 +21,10 @@ mod handle;
 mod incoming;
 mod kinds;
 mod open;
+mod pending;
 pub(crate) mod recv;
 mod request;
+mod slots;
 mod state;
 mod table;
 mod window;

@@ -55,6 +55,7 @@ impl Channels {
             .and_then(|deadline| cx.now.checked_add(deadline));
         shared.opening.push_back((deadline, id));
         shared.probe_open(cx.now, id);
+        Io::of(cx).note(|| format!("channel {}: asked for {channel_type}", id.slot));
         Ok(id)
     }
 
@@ -72,6 +73,7 @@ impl Channels {
         let (state, shared) = self.split(id).ok_or(Misuse::StaleToken)?;
         let window = first_window(shared.budget(cx.limits), cx.limits.window);
         state.phase = Phase::Open;
+        Io::of(cx).note(|| format!("channel {}: accepted", id.slot));
         state.recv = RecvWindow::new(window);
         shared.charge(&state.recv);
         shared.open_questions = shared.open_questions.saturating_sub(1);
@@ -141,6 +143,10 @@ impl Channels {
             );
         }
         let id = slots.next_id();
+        io.note(|| {
+            let kind = printable(message.channel_type.as_bytes(), 64);
+            format!("channel {}: the peer asks for {kind}", id.slot)
+        });
         let mut state = State::new(id, Phase::Asking, kind == OpenKind::Session, 0);
         state.peer = peer;
         state.send = SendWindow::new(message.initial_window_size, message.maximum_packet_size);
@@ -197,6 +203,7 @@ impl Channels {
         }
         let id = state.id;
         let expired = state.phase == Phase::Expired;
+        io.note(|| format!("channel {}: open", id.slot));
         shared.opening.retain(|(_, other)| *other != id);
         shared.open_answered(io.now, id);
         state.phase = Phase::Open;
@@ -219,7 +226,7 @@ impl Channels {
     pub(super) fn open_failed(
         &mut self,
         message: &msg::ChannelOpenFailure<'_>,
-        io: &Io<'_>,
+        io: &mut Io<'_>,
     ) -> Result<(), Error> {
         let (state, shared) = self.named(message.recipient_channel)?;
         if !matches!(state.phase, Phase::Asked | Phase::Expired) {
@@ -229,6 +236,10 @@ impl Channels {
         shared.opening.retain(|(_, other)| *other != id);
         shared.open_answered(io.now, id);
         let expired = state.phase == Phase::Expired;
+        io.note(|| {
+            let reason = OpenFailureReason(message.reason_code);
+            format!("channel {}: not opened: {reason}", id.slot)
+        });
         state.phase = Phase::Failed;
         state.give_up_writing(shared);
         if !expired {
@@ -282,6 +293,7 @@ fn refuse(
     reason: OpenFailureReason,
     description: &str,
 ) -> Result<(), Error> {
+    io.note(|| format!("a channel was refused: {reason}"));
     io.out.reply(&msg::ChannelOpenFailure {
         recipient_channel,
         reason_code: reason.0,

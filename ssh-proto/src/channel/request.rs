@@ -15,9 +15,6 @@ use super::kinds::{
 use super::state::{Awaited, Phase, Queued, Say, Started, State, send_request};
 use super::table::{Io, Shared};
 
-/// Refusals that may wait behind an unanswered question, for each question that may be open.
-const REFUSALS_PER_QUESTION: usize = 64;
-
 impl State {
     /// Sends a request of ours, or lets it wait for the open.
     pub(super) fn request(
@@ -30,7 +27,7 @@ impl State {
         io: &mut Io<'_>,
     ) -> Result<RequestId, Misuse> {
         // Answers that the caller has not taken count: they are kept, too.
-        let unanswered = self.awaited.len().saturating_add(usize::from(self.replied));
+        let unanswered = self.awaited.len().saturating_add(self.pending.replies());
         if want_reply && unanswered >= io.limits.pending_requests {
             return Err(Misuse::Limit("pending_requests"));
         }
@@ -94,9 +91,6 @@ impl State {
         if program {
             self.started = if accepted { Started::Yes } else { Started::No };
         }
-        if !self.released {
-            self.replied = self.replied.saturating_add(1);
-        }
         self.push_event(ChannelEvent::Replied { request, accepted }, shared);
         Ok(())
     }
@@ -125,17 +119,18 @@ impl State {
             Parsed::Exit(_) | Parsed::Request(_) | Parsed::Refused => None,
         };
         match event {
-            Some(request) => self.ask(request, message.want_reply, shared),
+            Some(request) => {
+                io.note(|| format!("channel {}: {} request", self.id.slot, message.request_type));
+                self.ask(request, message.want_reply, shared);
+            }
             None if message.want_reply => {
+                io.note(|| {
+                    let name = printable(message.request_type.as_bytes(), 64);
+                    format!("channel {}: {name} request refused", self.id.slot)
+                });
                 self.questions.refuse();
                 self.send_replies(io)?;
-                let most = io
-                    .limits
-                    .open_questions
-                    .saturating_add(1)
-                    .saturating_mul(REFUSALS_PER_QUESTION);
-                let waiting = usize::try_from(self.questions.waiting_refusals());
-                if waiting.unwrap_or(usize::MAX) > most {
+                if self.questions.overflows(io.limits) {
                     return Err(PeerError::Limit("requests behind an unanswered one").into());
                 }
             }
@@ -158,14 +153,14 @@ impl State {
             return !want_reply || self.has_room_to_ask(limits);
         }
         if matches!(request, ChannelRequest::WindowChange(_)) && !want_reply {
-            self.forget_window_change();
+            self.pending.forget_window_change();
         }
         self.has_room_to_ask(limits)
     }
 
     fn has_room_to_ask(&self, limits: &Limits) -> bool {
         let open = self.questions.open();
-        open.saturating_add(usize::from(self.untaken)) < limits.open_questions
+        open.saturating_add(self.pending.unanswerable()) < limits.open_questions
     }
 
     fn ask(&mut self, request: ChannelRequest, want_reply: bool, shared: &mut Shared) {
@@ -184,9 +179,6 @@ impl State {
             } else {
                 Started::Yes
             };
-        }
-        if token.is_none() && !matches!(request, ChannelRequest::Env { .. }) {
-            self.untaken = self.untaken.saturating_add(1);
         }
         self.push_event(ChannelEvent::Requested { request, token }, shared);
     }

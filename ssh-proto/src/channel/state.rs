@@ -7,7 +7,8 @@ use crate::msg::Rest;
 use crate::msg::connection as msg;
 
 use super::answers::{Questions, Reply};
-use super::kinds::{ChannelEvent, ChannelRequest, RequestId, WindowSize};
+use super::kinds::{ChannelEvent, RequestId, WindowSize};
+use super::pending::Pending;
 use super::recv::Queue;
 use super::table::{Io, Shared};
 use super::window::{RecvWindow, SendWindow};
@@ -106,17 +107,7 @@ pub(super) struct State {
     pub(super) variables: u16,
     pub(super) exit_known: bool,
 
-    /// Opened, OpenFailed, requests, replies, exit: each kind is bounded where it is pushed.
-    events: VecDeque<ChannelEvent>,
-    /// Events in the queue that want no reply and are no variables.
-    pub(super) untaken: u16,
-    /// Replies in the queue.
-    pub(super) replied: u16,
-    data_ready: bool,
-    stderr_ready: bool,
-    pub(super) writable: bool,
-    eof_ready: bool,
-    closed_ready: bool,
+    pub(super) pending: Pending,
     /// The connection was told that there are events.
     listed: bool,
     /// In the list of channels that owe something.
@@ -148,29 +139,13 @@ impl State {
             started: Started::No,
             variables: 0,
             exit_known: false,
-            events: VecDeque::new(),
-            untaken: 0,
-            replied: 0,
-            data_ready: false,
-            stderr_ready: false,
-            writable: false,
-            eof_ready: false,
-            closed_ready: false,
+            pending: Pending::default(),
             listed: false,
             in_owed: false,
         }
     }
 
     // Events.
-
-    fn has_events(&self) -> bool {
-        !self.events.is_empty()
-            || self.data_ready
-            || self.stderr_ready
-            || self.writable
-            || self.eof_ready
-            || self.closed_ready
-    }
 
     /// Tells the connection that there are events, unless it was told.
     pub(super) fn note(&mut self, shared: &mut Shared) {
@@ -182,68 +157,17 @@ impl State {
 
     pub(super) fn push_event(&mut self, event: ChannelEvent, shared: &mut Shared) {
         if !self.released {
-            self.events.push_back(event);
+            self.pending.push(event);
             self.note(shared);
         }
     }
 
-    /// A size of the terminal that was not taken yet gives way to a later one.
-    pub(super) fn forget_window_change(&mut self) {
-        let before = self.events.len();
-        self.events.retain(|event| {
-            !matches!(
-                event,
-                ChannelEvent::Requested {
-                    request: ChannelRequest::WindowChange(_),
-                    token: None
-                }
-            )
-        });
-        let gone = before.saturating_sub(self.events.len());
-        self.untaken = self
-            .untaken
-            .saturating_sub(u16::try_from(gone).unwrap_or(u16::MAX));
-    }
-
-    /// Opened comes first; data before Eof before Closed; Closed is the last.
     pub(super) fn next_event(&mut self) -> Option<ChannelEvent> {
-        let event = self.take_event();
-        if !self.has_events() {
+        let event = self.pending.poll();
+        if self.pending.is_empty() {
             self.listed = false;
         }
         event
-    }
-
-    fn take_event(&mut self) -> Option<ChannelEvent> {
-        if let Some(event) = self.events.pop_front() {
-            if self.events.is_empty() {
-                self.events = VecDeque::new();
-            }
-            match &event {
-                ChannelEvent::Requested {
-                    request,
-                    token: None,
-                } if !matches!(request, ChannelRequest::Env { .. }) => {
-                    self.untaken = self.untaken.saturating_sub(1);
-                }
-                ChannelEvent::Replied { .. } => self.replied = self.replied.saturating_sub(1),
-                _ => {}
-            }
-            return Some(event);
-        }
-        if std::mem::take(&mut self.data_ready) {
-            return Some(ChannelEvent::Data(Stream::DATA));
-        }
-        if std::mem::take(&mut self.stderr_ready) {
-            return Some(ChannelEvent::Data(Stream::STDERR));
-        }
-        if std::mem::take(&mut self.writable) {
-            return Some(ChannelEvent::Writable);
-        }
-        if std::mem::take(&mut self.eof_ready) {
-            return Some(ChannelEvent::Eof);
-        }
-        std::mem::take(&mut self.closed_ready).then_some(ChannelEvent::Closed)
     }
 
     // Received data.
@@ -284,9 +208,9 @@ impl State {
         }
         if was_empty {
             if stream == Stream::DATA || combined {
-                self.data_ready = true;
+                self.pending.data = true;
             } else {
-                self.stderr_ready = true;
+                self.pending.stderr = true;
             }
             self.note(shared);
         }
@@ -305,8 +229,8 @@ impl State {
         let len = take(queue, shared);
         self.recv.consume(u32::try_from(len).unwrap_or(u32::MAX));
         // What was announced and is gone needs no announcement any more.
-        self.data_ready &= !self.data.is_empty();
-        self.stderr_ready &= !self.stderr.is_empty();
+        self.pending.data &= !self.data.is_empty();
+        self.pending.stderr &= !self.stderr.is_empty();
         len
     }
 
@@ -315,15 +239,15 @@ impl State {
             self.combined = true;
             let was_empty = self.data.is_empty();
             self.data.append(&mut self.stderr);
-            self.stderr_ready = false;
+            self.pending.stderr = false;
             if was_empty && !self.data.is_empty() {
-                self.data_ready = true;
+                self.pending.data = true;
                 self.note(shared);
             }
             if self.data.discards() {
                 let len = self.data.clear(&mut shared.blocks);
                 self.recv.consume(u32::try_from(len).unwrap_or(u32::MAX));
-                self.data_ready = false;
+                self.pending.data = false;
             }
         }
     }
@@ -356,7 +280,7 @@ impl State {
 
     pub(super) fn peer_eof(&mut self, shared: &mut Shared) {
         self.peer_eof = true;
-        self.eof_ready = !self.released;
+        self.pending.eof = !self.released;
         self.note(shared);
     }
 
@@ -505,20 +429,18 @@ impl State {
         self.queued = VecDeque::new();
         self.awaited = VecDeque::new();
         self.resized = None;
-        self.closed_ready = !self.released;
+        self.pending.closed = !self.released;
         self.note(shared);
     }
 
     /// The caller is done: unread data is dropped, uncredited, and no event is kept.
     pub(super) fn release(&mut self, shared: &mut Shared, io: &mut Io<'_>) {
         self.released = true;
-        self.events = VecDeque::new();
+        self.pending = Pending::default();
         self.data.clear(&mut shared.blocks);
         self.stderr.clear(&mut shared.blocks);
         self.data.trim();
         self.stderr.trim();
-        (self.data_ready, self.stderr_ready, self.writable) = (false, false, false);
-        (self.eof_ready, self.closed_ready) = (false, false);
         if self.phase == Phase::Asked {
             self.queued = VecDeque::new();
             self.resized = None;
@@ -552,7 +474,7 @@ pub(super) fn send_request(
 impl State {
     /// Elements that its lists have memory for.
     pub(super) fn footprint(&self) -> usize {
-        self.events.capacity()
+        self.pending.footprint()
             + self.queued.capacity()
             + self.awaited.capacity()
             + self.data.footprint()

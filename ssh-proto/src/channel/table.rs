@@ -9,13 +9,14 @@ use crate::connection::cx::{Cx, Events, Payload};
 use crate::connection::role::Side;
 use crate::error::{Error, Misuse, PeerError};
 use crate::limits::Limits;
-use crate::log::Log;
+use crate::log::{Log, LogLayer, LogLevel};
 use crate::packet::Input;
 use crate::packet::output::Output;
 
 use super::global::Globals;
 use super::handle::Handle;
 use super::recv::Blocks;
+use super::slots::Slots;
 use super::state::{Phase, State};
 use super::window::{RecvWindow, sample};
 use super::write::Writers;
@@ -51,6 +52,13 @@ impl<'a> Io<'a> {
             limits: cx.limits,
             now: cx.now,
         }
+    }
+}
+
+impl Io<'_> {
+    /// A step of the protocol that is not data.
+    pub(super) fn note(&mut self, text: impl FnOnce() -> String) {
+        self.log.add(LogLevel::Debug, LogLayer::Connection, text);
     }
 }
 
@@ -391,111 +399,12 @@ impl Channels {
     }
 }
 
-/// A slab: channels by number, each number with a generation that makes its ids unique.
-#[derive(Debug, Default)]
-pub(super) struct Slots {
-    slots: Vec<Slot>,
-    free: Vec<u32>,
-}
-
-#[derive(Debug)]
-struct Slot {
-    generation: u32,
-    state: Option<Box<State>>,
-}
-
-impl Slots {
-    /// How many channels there are.
-    pub(super) const fn len(&self) -> usize {
-        self.slots.len().saturating_sub(self.free.len())
-    }
-
-    /// The id of the channel that is inserted next.
-    pub(super) fn next_id(&self) -> ChannelId {
-        let next = u32::try_from(self.slots.len()).unwrap_or(u32::MAX);
-        let slot = self.free.last().copied().unwrap_or(next);
-        let generation = self.slot(slot).map_or(0, |slot| slot.generation);
-        ChannelId { slot, generation }
-    }
-
-    /// Inserts a channel under [`next_id`](Self::next_id).
-    pub(super) fn insert(&mut self, state: State) {
-        let state = Some(Box::new(state));
-        match self.free.pop() {
-            Some(slot) => {
-                if let Some(slot) = self.slot_mut(slot) {
-                    slot.state = state;
-                }
-            }
-            None => self.slots.push(Slot {
-                generation: 0,
-                state,
-            }),
-        }
-    }
-
-    fn remove(&mut self, id: ChannelId) -> Option<Box<State>> {
-        let slot = self
-            .slot_mut(id.slot)
-            .filter(|slot| slot.generation == id.generation)?;
-        let state = slot.state.take()?;
-        // A number whose generations are used up is not used again.
-        if let Some(generation) = slot.generation.checked_add(1) {
-            slot.generation = generation;
-            self.free.push(id.slot);
-        }
-        Some(state)
-    }
-
-    pub(super) fn get(&self, id: ChannelId) -> Option<&State> {
-        self.slot(id.slot)
-            .filter(|slot| slot.generation == id.generation)?
-            .state
-            .as_deref()
-    }
-
-    pub(super) fn get_mut(&mut self, id: ChannelId) -> Option<&mut State> {
-        self.slot_mut(id.slot)
-            .filter(|slot| slot.generation == id.generation)?
-            .state
-            .as_deref_mut()
-    }
-
-    /// The channel of a number.
-    pub(super) fn at(&mut self, slot: u32) -> Option<&mut State> {
-        self.slot_mut(slot)?.state.as_deref_mut()
-    }
-
-    fn ids(&self) -> Vec<ChannelId> {
-        self.iter().map(|state| state.id).collect()
-    }
-
-    fn iter(&self) -> impl Iterator<Item = &State> {
-        self.slots.iter().filter_map(|slot| slot.state.as_deref())
-    }
-
-    fn iter_mut(&mut self) -> impl Iterator<Item = &mut State> {
-        self.slots
-            .iter_mut()
-            .filter_map(|slot| slot.state.as_deref_mut())
-    }
-
-    fn slot(&self, slot: u32) -> Option<&Slot> {
-        self.slots.get(usize::try_from(slot).ok()?)
-    }
-
-    fn slot_mut(&mut self, slot: u32) -> Option<&mut Slot> {
-        self.slots.get_mut(usize::try_from(slot).ok()?)
-    }
-}
-
 #[cfg(test)]
 impl Channels {
     /// Elements that all lists have memory for.
     pub(super) fn footprint(&self) -> usize {
         let shared = &self.shared;
-        self.slots.slots.capacity()
-            + self.slots.free.capacity()
+        self.slots.footprint()
             + shared.ready.capacity()
             + shared.owed.capacity()
             + shared.opening.capacity()

@@ -167,14 +167,11 @@ fn payloads(bytes: &[u8], max: usize) -> (Vec<Range<usize>>, usize) {
 
 /// Moves up to `max` bytes of whole packets, at least one packet, from one end to the other, in one block.
 fn deliver(from: &mut End, to: &mut End, max: usize) -> Result<usize, Error> {
-    let (mut ranges, mut len) = payloads(from.out.pending(), max);
-    if ranges.is_empty() {
-        ranges = payloads(from.out.pending(), usize::MAX).0;
-        ranges.truncate(1);
-        len = ranges.first().map_or(0, |range| {
-            range.end + usize::from(from.out.pending()[range.start - 1])
-        });
-    }
+    let pending = from.out.pending();
+    let first = pending
+        .first_chunk()
+        .map_or(0, |len| u32::from_be_bytes(*len) as usize + 4);
+    let (ranges, len) = payloads(pending, max.max(first));
     let mut input = to.channels.spare().unwrap_or_default();
     if input.capacity() < len {
         input = Input::with_capacity(len.max(64 * 1024));

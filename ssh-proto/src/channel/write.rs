@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use crate::error::WriteError;
-use crate::packet::output::MAX_DATA_LEN;
+use crate::limits::PACKET_DATA_LEN;
 
 use super::state::{Phase, Say, State};
 use super::table::{Channels, Io, Shared};
@@ -84,7 +84,7 @@ impl State {
         // Requests that were made before are to arrive before.
         while self.phase == Phase::Open && self.queued.is_empty() {
             let left = total.saturating_sub(taken);
-            let wanted = left.min(self.send.next_packet()).min(MAX_DATA_LEN);
+            let wanted = left.min(self.send.next_packet()).min(PACKET_DATA_LEN);
             let room = io.out.data_room().saturating_sub(shared.writers.reserved);
             let len = wanted.min(room);
             if len == 0 || len < wanted.min(RUNT) {
@@ -103,7 +103,7 @@ impl State {
     }
 
     fn wait_to_write(&mut self, total: usize, shared: &mut Shared) {
-        let wanted = total.min(self.send.next_packet()).min(MAX_DATA_LEN);
+        let wanted = total.min(self.send.next_packet()).min(PACKET_DATA_LEN);
         if self.phase != Phase::Open || wanted == 0 {
             self.give_up_writing(shared);
             self.writer = Writer::Stalled { wanted: total };
@@ -163,7 +163,7 @@ impl Channels {
             let reserved = wanted.min(room);
             shared.writers.reserved = shared.writers.reserved.saturating_add(reserved);
             state.writer = Writer::Turn { reserved };
-            state.writable = true;
+            state.pending.writable = true;
             state.note(shared);
         }
         // Without room, its return is what calls the next one. With room that is reserved, time may have to.

@@ -420,6 +420,7 @@ impl<R: Role> Connection<R> {
                 language_tag: b"",
             });
         }
+        self.out.report(&mut self.log);
         self.out.end();
         self.log
             .add(LogLevel::Error, LogLayer::Transport, || error.to_string());

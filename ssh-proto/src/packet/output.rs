@@ -8,6 +8,7 @@
 use crate::channel::Stream;
 use crate::crypto::drbg::Drbg;
 use crate::error::{Error, Misuse, PeerError};
+use crate::limits::PACKET_DATA_LEN;
 use crate::log::Log;
 use crate::msg::Message;
 use crate::secret::Secret;
@@ -17,18 +18,19 @@ use zeroize::Zeroize;
 
 use super::sealer::{HEADER_LEN, Sealer};
 
-/// Channel data stops here: what one write to a socket takes at best. Loopback's segments hold 65,483 bytes.
-pub(crate) const DATA_MARK: usize = 65_400;
+/// Channel data stops here: what one write to a socket takes at best. Loopback's segments hold 65,483 bytes, and two
+/// full packets fit one of them whatever the cipher.
+pub(crate) const DATA_MARK: usize = 65_480;
 /// Our own requests stop here.
 pub(crate) const REQUEST_MARK: usize = DATA_MARK + 16 * 1024;
 /// Input stops here: replies always have room below it.
 pub(crate) const REPLY_MARK: usize = DATA_MARK + 128 * 1024;
+/// Less room than this is left alone.
+const WORTH_A_PACKET: usize = 512;
+/// The fields of CHANNEL_EXTENDED_DATA before its data.
+const DATA_FIELDS_LEN: usize = 13;
 /// Input that was stopped there goes on here.
 const RESUME_MARK: usize = REPLY_MARK - 32 * 1024;
-/// The longest data of one packet: two such packets fit one segment of a loopback socket.
-pub(crate) const MAX_DATA_LEN: usize = 32_640;
-/// The most that a data packet adds to its data: header, fields, padding, MAC.
-const DATA_OVERHEAD: usize = HEADER_LEN + 13 + 32 + 64;
 /// What sealing adds to a payload at the most: header, padding, MAC.
 const SEALING: usize = HEADER_LEN + 32 + 64;
 /// The longest payload with a secret in it: what every peer takes (RFC 4253 section 6.1).
@@ -243,10 +245,16 @@ impl Output {
         if self.gated || self.ended {
             return 0;
         }
-        DATA_MARK
+        let room = DATA_MARK
             .saturating_sub(self.pending_len())
-            .saturating_sub(DATA_OVERHEAD)
-            .min(MAX_DATA_LEN)
+            .saturating_sub(self.sealer.max_overhead())
+            .saturating_sub(DATA_FIELDS_LEN);
+        // What is left behind full packets would only make a tiny one.
+        if room < WORTH_A_PACKET {
+            0
+        } else {
+            room.min(PACKET_DATA_LEN)
+        }
     }
 
     /// Seals one packet of channel data: the `len` bytes of `parts` behind the first `skip`. The caller has asked
@@ -357,7 +365,7 @@ impl Output {
     fn make_room(&mut self) {
         let live = self.pending_len();
         if self.head >= live
-            && self.buf.len().saturating_add(MAX_DATA_LEN) > self.buf.capacity()
+            && self.buf.len().saturating_add(PACKET_DATA_LEN) > self.buf.capacity()
             && self.head > 0
         {
             self.buf.copy_within(self.head.., 0);

@@ -72,6 +72,14 @@ impl Sealer {
         })
     }
 
+    /// The most that a packet adds to its payload: header, padding, tag or MAC.
+    pub(crate) const fn max_overhead(&self) -> usize {
+        HEADER_LEN
+            .saturating_add(3)
+            .saturating_add(self.layout.block)
+            .saturating_add(self.layout.tag)
+    }
+
     /// The sequence number of the next packet.
     pub(crate) const fn sequence(&self) -> u32 {
         self.sequence

@@ -1,0 +1,82 @@
+//! Clients of this library for OpenSSH's server.
+
+use std::fs;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ssh_blocking::ssh_proto::ClientConfig;
+use ssh_blocking::ssh_proto::key::{PrivateKey, PublicKey};
+use ssh_blocking::{Client, ClientOptions, HostKeyPin, HostKeyPolicy};
+
+use crate::peers::{KeyPair, Sshd};
+
+/// How long a connection may take until the keys are exchanged.
+const CONNECT: Duration = Duration::from_secs(30);
+
+/// The private key of a pair that has no passphrase.
+///
+/// # Panics
+/// If the library cannot read it.
+#[must_use]
+#[track_caller]
+pub fn private_key(pair: &KeyPair) -> Arc<PrivateKey> {
+    let file = fs::read(&pair.path)
+        .unwrap_or_else(|error| panic!("cannot read {}: {error}", pair.path.display()));
+    let key = PrivateKey::from_openssh(file, None)
+        .unwrap_or_else(|error| panic!("{}: {error}", pair.path.display()));
+    Arc::new(key)
+}
+
+/// The public half of a pair.
+///
+/// # Panics
+/// If the library cannot read it.
+#[must_use]
+#[track_caller]
+pub fn public_key(pair: &KeyPair) -> PublicKey {
+    PublicKey::from_openssh(&pair.public)
+        .unwrap_or_else(|error| panic!("{}: {error}", pair.public))
+        .0
+}
+
+/// Options of a client that takes the host keys of `sshd` and no others.
+#[must_use]
+pub fn options(sshd: &Sshd, config: ClientConfig) -> ClientOptions {
+    let pins = sshd
+        .host_keys()
+        .iter()
+        .map(|pair| HostKeyPin::Key(public_key(pair)))
+        .collect();
+    ClientOptions::new(HostKeyPolicy::Pinned(pins))
+        .connect_timeout(CONNECT)
+        .config(config)
+}
+
+/// A connection whose keys are exchanged, with a configuration that `change` has changed.
+///
+/// # Panics
+/// If it does not come to that; the message has the server's log.
+#[must_use]
+#[track_caller]
+pub fn connect(sshd: &Sshd, change: impl FnOnce(&mut ClientConfig)) -> Client {
+    let mut config = ClientConfig::new();
+    change(&mut config);
+    match Client::connect(sshd.address(), options(sshd, config)) {
+        Ok(client) => client,
+        Err(error) => panic!("{error}\nlog of the server:\n{}", sshd.log()),
+    }
+}
+
+/// The same, and the user of `sshd` is logged in with `key`.
+///
+/// # Panics
+/// If it does not come to that; the message has the server's log.
+#[must_use]
+#[track_caller]
+pub fn log_in(sshd: &Sshd, key: &KeyPair, change: impl FnOnce(&mut ClientConfig)) -> Client {
+    let client = connect(sshd, change);
+    match client.auth_public_key(Sshd::USER, private_key(key)) {
+        Ok(outcome) if outcome.success() => client,
+        other => panic!("{other:?}\nlog of the server:\n{}", sshd.log()),
+    }
+}

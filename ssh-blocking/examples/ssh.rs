@@ -1,0 +1,434 @@
+//! A client that people can use.
+//!
+//! ```text
+//! ssh [-p PORT] [-i KEY]... [-l USER] [-o NAME=VALUE]... [-t] [-T] [-n] [-v] [-V] [user@]HOST [COMMAND...]
+//! ```
+//!
+//! It ends with the status of the remote program, and with 255 when it fails itself.
+
+#![cfg(unix)]
+
+#[path = "common/modes.rs"]
+mod modes;
+#[path = "common/ssh_options.rs"]
+mod ssh_options;
+
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, IsTerminal, Read, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::process;
+use std::sync::Arc;
+use std::thread;
+
+use rustix::termios::{OptionalActions, Termios, tcgetattr, tcgetwinsize, tcsetattr};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGWINCH};
+use signal_hook::iterator::Signals;
+use ssh_blocking::ssh_proto::key::{KeyError, PrivateKey, PublicKey};
+use ssh_blocking::ssh_proto::{Prompts, PtyRequest, Secret, Signal, WindowSize};
+use ssh_blocking::{
+    AuthOutcome, Channel, ChildStdin, Client, ClientOptions, Error, ExitStatus, HostKeyPolicy,
+    Method,
+};
+use ssh_options::{Failure, Options};
+
+fn main() {
+    let code = match run() {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("ssh: {error}");
+            255
+        }
+    };
+    process::exit(code);
+}
+
+fn run() -> Result<i32, Failure> {
+    let options = Options::from_arguments()?;
+    let identities = identities(&options)?;
+    let client = connect(&options)?;
+    log_in(&client, &options, identities)?;
+    let code = session(&client, &options)?;
+    client.disconnect();
+    Ok(code)
+}
+
+fn connect(options: &Options) -> Result<Client, Failure> {
+    let policy = match &options.fingerprint {
+        Some(fingerprint) => HostKeyPolicy::fingerprint(fingerprint),
+        None => {
+            let host = options.host.clone();
+            HostKeyPolicy::ask(move |key| ask_about(&host, key))
+        }
+    };
+    let mut client_options = ClientOptions::new(policy)
+        .config(options.config.clone())
+        .on_banner(|text| eprint!("{text}"))
+        .on_log(|record| eprintln!("debug: {record}"));
+    if let Some(timeout) = options.connect_timeout {
+        client_options = client_options.connect_timeout(timeout);
+    }
+    let address = (options.host.as_str(), options.port);
+    match Client::connect(address, client_options) {
+        Ok(client) => Ok(client),
+        Err(Error::Io(error)) => {
+            Err(format!("connect to {} port {}: {error}", options.host, options.port).into())
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Shows the host key and asks the user. Without a terminal there is nobody to ask, and the answer is no.
+fn ask_about(host: &str, key: &PublicKey) -> bool {
+    eprintln!("The authenticity of host '{host}' cannot be established.");
+    eprintln!(
+        "{} key fingerprint is {}.",
+        key.key_type(),
+        key.fingerprint_sha256()
+    );
+    let Ok(terminal) = File::options().read(true).write(true).open("/dev/tty") else {
+        eprintln!(
+            "There is no terminal to ask on: pin it with -o HostKeyFingerprint={}",
+            key.fingerprint_sha256()
+        );
+        return false;
+    };
+    let mut lines = BufReader::new(&terminal).lines();
+    loop {
+        if write!(
+            &terminal,
+            "Are you sure you want to continue connecting (yes/no)? "
+        )
+        .is_err()
+        {
+            return false;
+        }
+        match lines.next() {
+            Some(Ok(line)) if line.trim() == "yes" => return true,
+            Some(Ok(line)) if line.trim() == "no" => return false,
+            Some(Ok(_)) => {}
+            _ => return false,
+        }
+    }
+}
+
+/// A key to try: here, or in a file that is opened with a passphrase when the server wants the key.
+enum Identity {
+    Open(Arc<PrivateKey>),
+    Locked {
+        path: PathBuf,
+        file: Secret,
+        public: PublicKey,
+    },
+}
+
+fn identities(options: &Options) -> Result<Vec<Identity>, Failure> {
+    if options.identities.is_empty() {
+        let Some(home) = std::env::home_dir() else {
+            return Ok(Vec::new());
+        };
+        // The usual places: what is not there or is no key is passed over.
+        return Ok(["id_ed25519", "id_ecdsa", "id_rsa"]
+            .iter()
+            .filter_map(|name| identity(&home.join(".ssh").join(name)).ok())
+            .collect());
+    }
+    options
+        .identities
+        .iter()
+        .map(|path| identity(path))
+        .collect()
+}
+
+fn identity(path: &Path) -> Result<Identity, Failure> {
+    let named = |error: &dyn std::fmt::Display| format!("{}: {error}", path.display());
+    let file = Secret::from(std::fs::read(path).map_err(|error| named(&error))?);
+    match PrivateKey::from_openssh(file.expose(), None) {
+        Ok(key) => Ok(Identity::Open(Arc::new(key))),
+        Err(KeyError::PassphraseNeeded) => {
+            let public =
+                PublicKey::from_openssh_private(file.expose()).map_err(|error| named(&error))?;
+            Ok(Identity::Locked {
+                path: path.to_owned(),
+                file,
+                public,
+            })
+        }
+        Err(error) => Err(named(&error).into()),
+    }
+}
+
+fn log_in(client: &Client, options: &Options, identities: Vec<Identity>) -> Result<(), Failure> {
+    let user = options.user.as_str();
+    let can_ask = File::open("/dev/tty").is_ok();
+    let mut ask = || ask_secret(&format!("{user}@{}'s password: ", options.host));
+    let mut answer = |prompts: &Prompts| answer_prompts(prompts);
+    let mut signers: Vec<_> = identities.into_iter().map(signer).collect();
+    let mut methods: Vec<Method<'_>> = Vec::new();
+    for signer in &mut signers {
+        methods.push(match signer {
+            Ok(key) => Method::PublicKey(Arc::clone(key)),
+            Err((public, sign)) => Method::External {
+                key: public.clone(),
+                sign,
+            },
+        });
+    }
+    if can_ask {
+        methods.push(Method::KeyboardInteractive(&mut answer));
+        methods.push(Method::AskPassword {
+            ask: &mut ask,
+            tries: 3,
+        });
+    }
+    match client.authenticate(user, &mut methods)? {
+        AuthOutcome::Success => Ok(()),
+        AuthOutcome::Refused { methods, .. } => Err(format!(
+            "{user}@{}: Permission denied ({}).",
+            options.host,
+            methods.join(",")
+        )
+        .into()),
+        other => Err(format!("{user}@{}: Permission denied ({other:?}).", options.host).into()),
+    }
+}
+
+type Sign = Box<dyn FnMut(&ssh_blocking::ssh_proto::SignatureRequest) -> Option<Vec<u8>>>;
+
+fn signer(identity: Identity) -> Result<Arc<PrivateKey>, (PublicKey, Sign)> {
+    match identity {
+        Identity::Open(key) => Ok(key),
+        Identity::Locked { path, file, public } => {
+            let sign = move |request: &ssh_blocking::ssh_proto::SignatureRequest| {
+                for _ in 0..3 {
+                    let prompt = format!("Enter passphrase for key '{}': ", path.display());
+                    let passphrase = ask_secret(&prompt)?;
+                    match PrivateKey::from_openssh(file.expose(), Some(passphrase.expose())) {
+                        Ok(key) => return key.sign(request.algorithm(), request.data()).ok(),
+                        Err(error) => eprintln!("{}: {error}", path.display()),
+                    }
+                }
+                None
+            };
+            Err((public, Box::new(sign)))
+        }
+    }
+}
+
+fn ask_secret(prompt: &str) -> Option<Secret> {
+    rpassword::prompt_password(prompt).ok().map(Secret::from)
+}
+
+fn answer_prompts(prompts: &Prompts) -> Option<Vec<Secret>> {
+    for text in [prompts.name(), prompts.instruction()] {
+        if !text.is_empty() {
+            eprintln!("{text}");
+        }
+    }
+    let mut answers = Vec::new();
+    for prompt in prompts.prompts() {
+        answers.push(if prompt.echo {
+            let terminal = File::options()
+                .read(true)
+                .write(true)
+                .open("/dev/tty")
+                .ok()?;
+            write!(&terminal, "{}", prompt.text).ok()?;
+            let mut line = String::new();
+            BufReader::new(terminal).read_line(&mut line).ok()?;
+            Secret::from(line.trim_end_matches(['\r', '\n']))
+        } else {
+            ask_secret(&prompt.text)?
+        });
+    }
+    Some(answers)
+}
+
+fn session(client: &Client, options: &Options) -> Result<i32, Failure> {
+    let stdin = io::stdin();
+    let wants_pty = options.tty(stdin.is_terminal());
+    let mut command = match &options.command {
+        Some(command) => client.exec(command),
+        None => client.shell(),
+    };
+    for (name, value) in std::env::vars_os() {
+        let name = name.as_encoded_bytes();
+        if name == b"LANG" || name.starts_with(b"LC_") {
+            command = command.env(name, value.as_encoded_bytes());
+        }
+    }
+    let terminal = tcgetattr(&stdin).ok();
+    if wants_pty {
+        let size = window_size().unwrap_or_default();
+        command = command.pty(PtyRequest {
+            term: std::env::var("TERM").unwrap_or_else(|_| "vt100".into()),
+            columns: size.columns,
+            rows: size.rows,
+            width_px: size.width_px,
+            height_px: size.height_px,
+            modes: terminal.as_ref().map(modes::read).unwrap_or_default(),
+        });
+    }
+    let mut child = command.spawn()?;
+    let raw = match terminal {
+        Some(terminal) if wants_pty => Some(Raw::enter(terminal)?),
+        _ => None,
+    };
+    watch_signals(
+        child.channel().clone(),
+        raw.as_ref().map(|raw| raw.before.clone()),
+    )?;
+    let input = child.stdin.take().ok_or("no standard input")?;
+    if options.no_input {
+        drop(input);
+    } else {
+        let escapes = raw.is_some().then(|| client.clone());
+        // It waits for the keyboard, and ends with the process.
+        thread::spawn(move || feed(input, escapes));
+    }
+    let errors = child.stderr.take().ok_or("no standard error")?;
+    let errors = thread::spawn(move || _ = errors.copy_to(&mut File::from(dup(io::stderr()))));
+    let output = child.stdout.take().ok_or("no standard output")?;
+    // Straight to the descriptor: the standard library's buffer would be one more copy.
+    let written = output.copy_to(&mut File::from(dup(io::stdout())));
+    if let Err(error) = &written
+        && error.kind() == io::ErrorKind::BrokenPipe
+    {
+        // Nobody reads our output any more: the remote program learns it from the closed channel.
+        child.channel().close();
+        return Ok(255);
+    }
+    _ = errors.join();
+    written?;
+    let status = child.wait()?;
+    drop(raw);
+    Ok(match status {
+        ExitStatus::Code(code) => i32::try_from(code & 0xff).unwrap_or(255),
+        other => {
+            eprintln!("ssh: remote program: {other}");
+            255
+        }
+    })
+}
+
+fn dup(fd: impl AsFd) -> OwnedFd {
+    fd.as_fd().try_clone_to_owned().unwrap_or_else(|error| {
+        eprintln!("ssh: {error}");
+        process::exit(255);
+    })
+}
+
+/// Sends what is typed, then EOF. On a raw terminal, `~.` at the start of a line ends the connection.
+fn feed(mut input: ChildStdin, escapes: Option<Client>) {
+    let mut keyboard = File::from(dup(io::stdin()));
+    let Some(client) = escapes else {
+        // More room, so that there are fewer switches between us and who fills it. Not every input is a pipe.
+        #[cfg(target_os = "linux")]
+        {
+            _ = rustix::pipe::fcntl_setpipe_size(&keyboard, 256 * 1024);
+        }
+        // When it fails, the channel is gone, and the other threads notice.
+        _ = input.copy_from(&mut keyboard);
+        return;
+    };
+    let mut buf = [0; 4096];
+    let mut state = Escape::LineStart;
+    let mut to_send = Vec::new();
+    while let Ok(len) = keyboard.read(&mut buf) {
+        if len == 0 {
+            break;
+        }
+        to_send.clear();
+        for &byte in &buf[..len] {
+            state = match (state, byte) {
+                (Escape::LineStart, b'~') => Escape::Tilde,
+                (Escape::Tilde, b'.') => {
+                    client.disconnect();
+                    return;
+                }
+                (before, byte) => {
+                    if before == Escape::Tilde && byte != b'~' {
+                        to_send.push(b'~');
+                    }
+                    to_send.push(byte);
+                    if matches!(byte, b'\r' | b'\n') {
+                        Escape::LineStart
+                    } else {
+                        Escape::Line
+                    }
+                }
+            };
+        }
+        if input.write_all(&to_send).is_err() {
+            break;
+        }
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Escape {
+    LineStart,
+    Tilde,
+    Line,
+}
+
+fn window_size() -> Option<WindowSize> {
+    let size = tcgetwinsize(io::stdin()).ok()?;
+    Some(WindowSize {
+        columns: size.ws_col.into(),
+        rows: size.ws_row.into(),
+        width_px: size.ws_xpixel.into(),
+        height_px: size.ws_ypixel.into(),
+    })
+}
+
+/// Passes window changes on, and signals: the first of each to the remote program, the second ends this one.
+fn watch_signals(channel: Channel, before: Option<Termios>) -> io::Result<()> {
+    let mut signals = Signals::new([SIGWINCH, SIGINT, SIGTERM, SIGHUP, SIGQUIT])?;
+    thread::spawn(move || {
+        let mut seen = Vec::new();
+        for signal in &mut signals {
+            let remote = match signal {
+                SIGWINCH => {
+                    if let (Some(size), Some(_)) = (window_size(), &before) {
+                        _ = channel.resize(size);
+                    }
+                    continue;
+                }
+                SIGINT => Signal::INT,
+                SIGTERM => Signal::TERM,
+                SIGHUP => Signal::HUP,
+                _ => Signal::QUIT,
+            };
+            if seen.contains(&signal) || channel.signal(&remote).is_err() {
+                if let Some(before) = &before {
+                    _ = tcsetattr(io::stdin(), OptionalActions::Now, before);
+                }
+                process::exit(255);
+            }
+            seen.push(signal);
+        }
+    });
+    Ok(())
+}
+
+/// A terminal in raw mode, until it is dropped.
+struct Raw {
+    before: Termios,
+}
+
+impl Raw {
+    fn enter(before: Termios) -> io::Result<Self> {
+        let mut raw = before.clone();
+        raw.make_raw();
+        tcsetattr(io::stdin(), OptionalActions::Now, &raw)?;
+        Ok(Self { before })
+    }
+}
+
+impl Drop for Raw {
+    fn drop(&mut self) {
+        // It fails only when the terminal is gone.
+        _ = tcsetattr(io::stdin(), OptionalActions::Now, &self.before);
+    }
+}
