@@ -78,12 +78,7 @@ fn a_peer_that_reads_much_may_change_keys_often() {
     pair.login();
     for _ in 0..100 {
         // What the client sends between two exchanges of the server is what makes the server start the next one.
-        let mut sent = 0;
-        while sent < 1024 * 1024 {
-            pair.client.ignore(32 * 1024).unwrap();
-            sent += pair.client.output().len();
-            pair.carry(usize::MAX);
-        }
+        pair.client.ignore(32 * 1024).unwrap();
         pair.server.rekey(pair.now).unwrap();
         pair.run(usize::MAX);
         assert_eq!(pair.client.closed(), None);
