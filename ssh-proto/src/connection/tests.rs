@@ -3,6 +3,7 @@ mod limits;
 mod rekey;
 mod secrets;
 mod session;
+mod soak;
 mod timers;
 
 use std::sync::Arc;
