@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use super::event::{ClientEvent, ServerEvent};
 use super::{Client, Server};
 use crate::auth::{Credential, LoginAttempt, Proof};
+use crate::channel::GlobalRequestToken;
 use crate::config::{ClientConfig, HostKey, ServerConfig};
 use crate::crypto::drbg::Seed;
 use crate::error::{Error, PeerError, Stage};
@@ -49,10 +50,14 @@ fn user_key() -> Arc<PrivateKey> {
 
 impl Pair {
     fn new(client: ClientConfig, server: ServerConfig) -> Self {
+        Self::seeded(client, server, 1)
+    }
+
+    fn seeded(client: ClientConfig, server: ServerConfig, seed: u8) -> Self {
         let now = start();
         Self {
-            client: Client::new(Arc::new(client), Seed::new([1; 32]), now),
-            server: Server::new(Arc::new(server), Seed::new([2; 32]), now),
+            client: Client::new(Arc::new(client), Seed::new([seed; 32]), now),
+            server: Server::new(Arc::new(server), Seed::new([seed + 100; 32]), now),
             now,
             client_events: Vec::new(),
             server_events: Vec::new(),
@@ -140,6 +145,27 @@ impl Pair {
         }
         any
     }
+}
+
+/// A pair whose server has been asked `count` things about the connection and has not answered.
+fn asked(count: usize, seed: u8) -> (Pair, Vec<GlobalRequestToken>) {
+    let mut server = ServerConfig::new(vec![host_key(KeyKind::Ed25519)]);
+    server.transport.own.global_requests = vec!["x".to_owned()];
+    let mut pair = Pair::seeded(ClientConfig::new(), server, seed);
+    pair.login();
+    for _ in 0..count {
+        pair.client
+            .global_request("x", b"", true, pair.now)
+            .unwrap();
+    }
+    while pair.carry(usize::MAX) {}
+    let tokens = std::iter::from_fn(|| pair.server.poll_event())
+        .filter_map(|event| match event {
+            ServerEvent::GlobalRequested(request) => request.token,
+            _ => None,
+        })
+        .collect();
+    (pair, tokens)
 }
 
 /// Any payload: what a peer of another kind, or a hostile one, may say.
