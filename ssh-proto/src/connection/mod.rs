@@ -170,6 +170,8 @@ impl<R: Role> Connection<R> {
         if let Some(log) = connection.log.for_packets() {
             connection.out.record(log);
         }
+        let serial = u32::from_be_bytes(connection.out.rng().array());
+        connection.channels.number_from(serial);
         connection.begin();
         connection.after();
         connection
