@@ -136,12 +136,17 @@ impl<R: Role> Channel<R> {
         if buf.is_empty() {
             return Ok(0);
         }
-        self.shared().wait(
+        let result = self.shared().wait(
             self.interest(Wish::read(stream)),
             self.read_deadline(),
             "data of the channel",
             |core| core.read(self.inner.id, stream, buf),
-        )?
+        )?;
+        if matches!(result, Ok(0)) {
+            // Whoever got EOF does not come back soon.
+            self.shared().hand_over();
+        }
+        result
     }
 
     /// Writes to one of the two streams as much as there is room for, at least one byte.
