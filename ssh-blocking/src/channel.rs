@@ -17,8 +17,11 @@ use crate::driver::Shared;
 use crate::error::Error;
 use crate::exit::ExitStatus;
 
-/// How much [`Channel::copy_to`] and the like move at a time.
-pub(crate) const COPY_LEN: usize = 128 * 1024;
+/// How much [`Channel::copy_to`] moves at a time.
+const COPY_OUT: usize = 128 * 1024;
+/// How much [`Channel::copy_from`] moves at a time: two full packets of this library, which one write to the socket
+/// takes whole. More would leave a small rest, to be sent as a packet of its own.
+const COPY_IN: usize = 2 * 32_640;
 
 /// What every handle of a connection holds. The last one to go ends the connection.
 pub(crate) struct Owner<R: Role> {
@@ -140,7 +143,7 @@ impl<R: Role> Channel<R> {
             return Ok(0);
         }
         self.shared().wait(
-            self.interest(Wish::Read),
+            self.interest(Wish::read(stream)),
             self.read_deadline(),
             "data of the channel",
             |core| core.read(self.inner.id, stream, buf),
@@ -186,7 +189,7 @@ impl<R: Role> Channel<R> {
         stream: Stream,
         writer: &mut (impl Write + ?Sized),
     ) -> io::Result<u64> {
-        let mut buf = vec![0; COPY_LEN];
+        let mut buf = vec![0; COPY_OUT];
         let mut total = 0;
         loop {
             let len = self.read_stream(stream, &mut buf)?;

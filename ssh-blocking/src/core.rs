@@ -48,8 +48,10 @@ pub(crate) enum Call<R: Role> {
 /// What a thread waits for about a channel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Wish {
-    /// Data or EOF.
+    /// Data, or EOF.
     Read,
+    /// Data of the error stream, or EOF.
+    ReadStderr,
     /// Room to write.
     Write,
     /// Open confirmations, replies, the exit status, CLOSE.
@@ -58,10 +60,29 @@ pub(crate) enum Wish {
     Any,
 }
 
+impl Wish {
+    const ALL: [Self; 5] = [
+        Self::Read,
+        Self::ReadStderr,
+        Self::Write,
+        Self::State,
+        Self::Any,
+    ];
+
+    /// To read from that stream.
+    pub(crate) fn read(stream: Stream) -> Self {
+        if stream == Stream::STDERR {
+            Self::ReadStderr
+        } else {
+            Self::Read
+        }
+    }
+}
+
 /// Where the threads of one channel wait.
 #[derive(Debug, Default)]
 pub(crate) struct Gate {
-    doors: [Condvar; 4],
+    doors: [Condvar; 5],
 }
 
 impl Gate {
@@ -82,7 +103,7 @@ pub(crate) enum Interest<'a> {
 #[derive(Default)]
 pub(crate) struct ChannelState {
     gate: Arc<Gate>,
-    waiting: [u32; 4],
+    waiting: [u32; 5],
     pub(crate) opened: Option<Result<Vec<u8>, Error>>,
     pub(crate) exit: Option<ExitStatus>,
     pub(crate) eof: bool,
@@ -247,11 +268,11 @@ impl<R: Role> Core<R> {
         };
         while let Some(event) = channel.poll_event() {
             let wish = match event {
-                ChannelEvent::Data(_) => Wish::Read,
+                ChannelEvent::Data(stream) => Wish::read(stream),
                 ChannelEvent::Writable => Wish::Write,
                 ChannelEvent::Eof => {
                     state.eof = true;
-                    Wish::Read
+                    Wish::Any
                 }
                 ChannelEvent::Opened { data } => {
                     state.opened = Some(Ok(data));
@@ -291,7 +312,8 @@ impl<R: Role> Core<R> {
                     continue;
                 }
                 ChannelEvent::Closed => {
-                    state.closed = true;
+                    // Without the peer's word it is the connection that has ended, which is an error.
+                    state.closed = channel.is_closed_by_peer();
                     if self.wants_closes {
                         self.calls.push_back(Call::ChannelClosed(id));
                     }
@@ -411,7 +433,7 @@ impl ChannelState {
     /// Wakes whoever waits for `wish` or for anything; says how many threads that were.
     fn wake(&mut self, wish: Wish) -> u64 {
         let mut woken = 0;
-        for each in [Wish::Read, Wish::Write, Wish::State, Wish::Any] {
+        for each in Wish::ALL {
             let waiting = self.waiting[each as usize];
             if waiting > 0 && (wish == Wish::Any || each == Wish::Any || each == wish) {
                 self.gate.door(each).notify_all();

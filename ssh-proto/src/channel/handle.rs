@@ -113,6 +113,11 @@ impl<'a, R: Role> Channel<'a, R> {
         self.inner.state().is_none_or(|state| state.is_eof(stream))
     }
 
+    /// The peer has closed the channel. Where [`ChannelEvent::Closed`] comes without it, the connection has ended.
+    pub fn is_closed_by_peer(&self) -> bool {
+        self.inner.state().is_some_and(|state| state.peer_close)
+    }
+
     /// From now on data of [`Stream::STDERR`] comes in [`Stream::DATA`], in the order in which it arrives. What of it is
     /// unread already goes behind the unread data.
     pub fn combine_stderr(&mut self) {
