@@ -121,6 +121,7 @@ fn our_client_with_sshd(version: Version) {
         config: vec!["LogLevel DEBUG1".into()],
         host_keys: KeyKind::all().to_vec(),
         authorized_keys: vec![key.public.clone()],
+        ..SshdOptions::default()
     };
     let sshd = Sshd::start(version, &options);
     let data = stream(LEN);
