@@ -243,3 +243,61 @@ fn the_steady_state_allocates_nothing_per_packet() {
         assert!(count <= 64, "{ciphers}: {count} allocations");
     }
 }
+
+#[test]
+fn each_byte_of_a_channel_is_copied_once_at_the_most_each_way() {
+    let _alone = alone();
+    let mut joined = Joined::new("aes128-gcm@openssh.com");
+    joined.transfer(4 << 20);
+    let before = copy_counter::copied();
+    let bytes = 64 << 20;
+    joined.transfer(bytes);
+    let copied = copy_counter::copied() - before;
+    // Both directions in one process: the sender copies each byte once, and the reader, who has it lent, not at all.
+    println!("{copied} bytes copied for {bytes} bytes each way");
+    // Ends of blocks smaller than 2 KiB are moved to a buffer of their size: a few in a thousand blocks.
+    assert!(
+        copied <= 2 * bytes as u64 + bytes as u64 / 1_000,
+        "{copied}"
+    );
+}
+
+/// The resident memory of the process, in bytes.
+#[cfg(target_os = "linux")]
+fn resident() -> usize {
+    let status = std::fs::read_to_string("/proc/self/status").expect("/proc");
+    let line = status
+        .lines()
+        .find(|line| line.starts_with("VmRSS:"))
+        .expect("VmRSS");
+    line.split_whitespace()
+        .nth(1)
+        .and_then(|kib| kib.parse::<usize>().ok())
+        .expect("a number")
+        * 1024
+}
+
+/// What the heap counters cannot see: the memory that the cryptographic library takes for itself, and fragmentation.
+#[test]
+#[cfg(target_os = "linux")]
+fn the_resident_memory_of_4000_idle_pairs_agrees() {
+    let _alone = alone();
+    let (client, server) = configs();
+    let connect = || {
+        let mut pair = Pair::new(client.clone(), server.clone(), Network::Whole);
+        pair.login();
+        let id = pair.exec("hold");
+        pair.until("the channel", |pair| !pair.gathered(id).replies.is_empty());
+        pair.advance(Duration::from_secs(5));
+        // The two ends alone, as an application would keep them.
+        let Pair { client, server, .. } = pair;
+        (Box::new(client), Box::new(server))
+    };
+    let warm: Vec<_> = (0..100).map(|_| connect()).collect();
+    let before = resident();
+    let pairs: Vec<_> = (0..4_000).map(|_| connect()).collect();
+    let each = (resident() - before) / pairs.len() / 2;
+    println!("{each} bytes of resident memory for each idle end");
+    assert!(each <= 8 * 1024, "{each} bytes");
+    drop((warm, pairs));
+}

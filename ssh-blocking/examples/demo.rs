@@ -55,7 +55,8 @@ impl Handler for Host {
             rows: pty.rows,
             ..WindowSize::default()
         };
-        self.sizes.insert(session.channel, Arc::new(Mutex::new(size)));
+        self.sizes
+            .insert(session.channel, Arc::new(Mutex::new(size)));
         true
     }
 
@@ -135,8 +136,14 @@ fn main() -> Result<(), Failure> {
     let options = ClientOptions::new(HostKeyPolicy::fingerprint(&fingerprint));
     let client = Client::connect(server.address(), options)?;
     println!("host key {fingerprint}, as expected");
-    ensure(!client.auth_public_key("demo", generate()?)?.success(), "a wrong user key was accepted")?;
-    ensure(client.auth_public_key("demo", user_key)?.success(), "the right user key was refused")?;
+    ensure(
+        !client.auth_public_key("demo", generate()?)?.success(),
+        "a wrong user key was accepted",
+    )?;
+    ensure(
+        client.auth_public_key("demo", user_key)?.success(),
+        "the right user key was refused",
+    )?;
     println!("login    as demo by public key; another key was refused");
     let negotiated = client.negotiated().ok_or("nothing was negotiated")?;
     println!(
@@ -155,10 +162,19 @@ fn main() -> Result<(), Failure> {
     echo(&client, 64 * MIB, 8)?;
 
     client.disconnect();
-    ensure(client.exec("hello").output().is_err(), "a closed connection runs commands")?;
+    ensure(
+        client.exec("hello").output().is_err(),
+        "a closed connection runs commands",
+    )?;
     drop(client);
-    ensure(server.stop(std::time::Duration::from_secs(5)) == 0, "a connection did not end")?;
-    println!("done     in {:.2} s, all of it as it should be", begin.elapsed().as_secs_f64());
+    ensure(
+        server.stop(std::time::Duration::from_secs(5)) == 0,
+        "a connection did not end",
+    )?;
+    println!(
+        "done     in {:.2} s, all of it as it should be",
+        begin.elapsed().as_secs_f64()
+    );
     Ok(())
 }
 
@@ -167,7 +183,11 @@ fn commands(client: &Client) -> Result<(), Failure> {
     ensure(hello.stdout == b"hello from the server\n", "wrong output")?;
     ensure(hello.stderr == b"and this went to stderr\n", "wrong errors")?;
     ensure(hello.status == ExitStatus::Code(0), "wrong status")?;
-    println!("exec     {}, {}", String::from_utf8_lossy(&hello.stdout).trim_end(), hello.status);
+    println!(
+        "exec     {}, {}",
+        String::from_utf8_lossy(&hello.stdout).trim_end(),
+        hello.status
+    );
     let failed = client.exec("fail").status()?;
     ensure(failed == ExitStatus::Code(42), "wrong status")?;
     println!("exec     another one: {failed}");

@@ -1,7 +1,7 @@
 //! A channel as a stream: `Read` and `Write` with deadlines, half-close, stderr.
 
 use std::fmt;
-use std::io::{self, Read, Write};
+use std::io::{self, IoSlice, Read, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -9,19 +9,14 @@ use std::time::{Duration, Instant};
 use ssh_proto::error::DisconnectReason;
 use ssh_proto::limits::PACKET_DATA_LEN;
 use ssh_proto::{
-    ChannelId, ClientRole, Misuse, RequestId, Role, ServerRole, Signal, Stream, WindowSize,
+    ChannelId, ClientRole, Misuse, Received, RequestId, Role, ServerRole, Signal, Stream,
+    WindowSize,
 };
 
 use crate::core::{Call, Core, Gate, Interest, Wish};
 use crate::driver::Shared;
 use crate::error::Error;
 use crate::exit::ExitStatus;
-
-/// How much [`Channel::copy_to`] moves at a time.
-const COPY_OUT: usize = 128 * 1024;
-/// How much [`Channel::copy_from`] moves at a time: two full packets of this library, which one write to the socket
-/// takes whole. More would leave a small rest, to be sent as a packet of its own.
-const COPY_IN: usize = 2 * 32_640;
 
 /// What every handle of a connection holds. The last one to go ends the connection.
 pub(crate) struct Owner<R: Role> {
@@ -142,12 +137,17 @@ impl<R: Role> Channel<R> {
         if buf.is_empty() {
             return Ok(0);
         }
-        self.shared().wait(
+        let result = self.shared().wait(
             self.interest(Wish::read(stream)),
             self.read_deadline(),
             "data of the channel",
             |core| core.read(self.inner.id, stream, buf),
-        )?
+        )?;
+        if matches!(result, Ok(0)) {
+            // Whoever got EOF does not come back soon.
+            self.shared().hand_over();
+        }
+        result
     }
 
     /// Writes to one of the two streams as much as there is room for, at least one byte.
@@ -175,7 +175,8 @@ impl<R: Role> Channel<R> {
     /// Hands out everything that is unread of a stream, without a copy to a buffer of the caller's own, and waits
     /// for EOF: until then each chunk is written to `writer`. Says how many bytes there were.
     ///
-    /// `writer` is called without any lock held, with up to 128 KiB at a time.
+    /// `writer` is called without any lock held, with the blocks that were read from the socket, so each byte is
+    /// copied by nobody but the system.
     ///
     /// # Errors
     ///
@@ -189,15 +190,22 @@ impl<R: Role> Channel<R> {
         stream: Stream,
         writer: &mut (impl Write + ?Sized),
     ) -> io::Result<u64> {
-        let mut buf = vec![0; COPY_OUT];
         let mut total = 0;
+        let mut done: Option<Received> = None;
         loop {
-            let len = self.read_stream(stream, &mut buf)?;
-            if len == 0 {
+            // The block that was written goes back under the same lock under which the next one is taken.
+            let taken = self.shared().wait(
+                self.interest(Wish::read(stream)),
+                self.read_deadline(),
+                "data of the channel",
+                |core| core.take(self.inner.id, stream, &mut done),
+            )??;
+            let Some(taken) = taken else {
                 return Ok(total);
-            }
-            writer.write_all(&buf[..len])?;
-            total += len as u64;
+            };
+            write_pieces(writer, &taken)?;
+            total += taken.len() as u64;
+            done = Some(taken);
         }
     }
 
@@ -571,6 +579,21 @@ fn deadline(timeout: &AtomicU64) -> Option<Instant> {
         0 => None,
         nanoseconds => Instant::now().checked_add(Duration::from_nanos(nanoseconds)),
     }
+}
+
+/// Writes all pieces, as many at a time as the writer takes.
+fn write_pieces(writer: &mut (impl Write + ?Sized), data: &Received) -> io::Result<()> {
+    let mut pieces: Vec<IoSlice<'_>> = data.pieces().map(IoSlice::new).collect();
+    let mut rest = &mut pieces[..];
+    while !rest.is_empty() {
+        match writer.write_vectored(rest) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(len) => IoSlice::advance_slices(&mut rest, len),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
 }
 
 /// The end of a span that starts now.

@@ -8,8 +8,8 @@ use std::sync::{Arc, Condvar};
 use std::time::Instant;
 
 use ssh_proto::{
-    ChannelEvent, ChannelId, ChannelRequest, Connection, Misuse, RequestId, RequestToken, Role,
-    Stream, WriteError,
+    ChannelEvent, ChannelId, ChannelRequest, Connection, Misuse, Received, RequestId, RequestToken,
+    Role, Stream, WriteError,
 };
 
 use crate::driver::Reader;
@@ -367,6 +367,25 @@ impl<R: Role> Core<R> {
             return Some(Ok(len));
         }
         self.end_of(id, stream)
+    }
+
+    /// Takes what is there, block by block; `done` goes back first. `None`: nothing yet; `Some(Ok(None))`: EOF.
+    pub(crate) fn take(
+        &mut self,
+        id: ChannelId,
+        stream: Stream,
+        done: &mut Option<Received>,
+    ) -> Option<Result<Option<Received>, Error>> {
+        let Some(mut channel) = self.conn.channel(id) else {
+            return Some(Err(self.ended()));
+        };
+        if let Some(done) = done.take() {
+            channel.recycle(done);
+        }
+        match channel.take(stream) {
+            Some(taken) => Some(Ok(Some(taken))),
+            None => Some(self.end_of(id, stream)?.map(|_| None)),
+        }
     }
 
     /// What a stream without data has to say: EOF, an error, or nothing yet.

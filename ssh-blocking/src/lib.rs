@@ -45,3 +45,8 @@ pub use server::{
 };
 pub use ssh_proto;
 pub use transport::Transport;
+
+/// The example of the README, compiled.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct Readme;

@@ -14,8 +14,10 @@ use ssh_blocking::{AuthOutcome, Client, ClientOptions, Error, HostKeyPolicy, Met
 fn a_password_is_right_or_wrong() {
     let server = TestServer::start();
     let client = server.connect();
-    let AuthOutcome::Refused { methods, partial_success } =
-        client.auth_password("user", "wrong").unwrap()
+    let AuthOutcome::Refused {
+        methods,
+        partial_success,
+    } = client.auth_password("user", "wrong").unwrap()
     else {
         panic!("a wrong password was taken");
     };
@@ -31,7 +33,12 @@ fn a_key_is_right_or_wrong() {
     let server = TestServer::start();
     let client = server.connect();
     assert!(!client.auth_public_key("user", new_key()).unwrap().success());
-    assert!(client.auth_public_key("user", Arc::clone(&keys().1)).unwrap().success());
+    assert!(
+        client
+            .auth_public_key("user", Arc::clone(&keys().1))
+            .unwrap()
+            .success()
+    );
     assert!(client.exec("echo x").output().unwrap().status.success());
 }
 
@@ -40,7 +47,10 @@ fn nothing_runs_before_authentication() {
     let server = TestServer::start();
     let client = server.connect();
     let error = client.exec("echo x").output().unwrap_err();
-    assert!(matches!(error, Error::Misuse(ssh_proto::Misuse::NotAuthenticated)), "{error}");
+    assert!(
+        matches!(error, Error::Misuse(ssh_proto::Misuse::NotAuthenticated)),
+        "{error}"
+    );
 }
 
 #[test]
@@ -82,7 +92,12 @@ fn a_key_elsewhere_that_cannot_sign_is_a_refusal() {
     let server = TestServer::start();
     let client = server.connect();
     let key = keys().1.public().clone();
-    assert!(!client.auth_external("user", key, |_| None).unwrap().success());
+    assert!(
+        !client
+            .auth_external("user", key, |_| None)
+            .unwrap()
+            .success()
+    );
     assert!(client.auth_password("user", "secret").unwrap().success());
 }
 
@@ -110,7 +125,9 @@ fn questions_are_answered_round_by_round() {
 fn a_user_who_gives_up_can_try_something_else() {
     let server = TestServer::start();
     let client = server.connect();
-    let error = client.auth_keyboard_interactive("user", |_| None).unwrap_err();
+    let error = client
+        .auth_keyboard_interactive("user", |_| None)
+        .unwrap_err();
     assert!(matches!(error, Error::Cancelled), "{error}");
     assert!(client.auth_password("user", "secret").unwrap().success());
 }
@@ -135,8 +152,14 @@ fn an_expired_password_is_changed() {
 fn two_factors_are_both_wanted() {
     let server = TestServer::start();
     let client = server.connect();
-    let outcome = client.auth_public_key("factors", Arc::clone(&keys().1)).unwrap();
-    let AuthOutcome::Refused { methods, partial_success: true } = outcome else {
+    let outcome = client
+        .auth_public_key("factors", Arc::clone(&keys().1))
+        .unwrap();
+    let AuthOutcome::Refused {
+        methods,
+        partial_success: true,
+    } = outcome
+    else {
         panic!("{outcome:?}");
     };
     assert_eq!(methods, ["password"]);
@@ -156,7 +179,10 @@ fn several_methods_are_tried_in_order_and_only_where_they_fit() {
         .authenticate(
             "factors",
             &mut [
-                Method::AskPassword { ask: &mut ask, tries: 3 },
+                Method::AskPassword {
+                    ask: &mut ask,
+                    tries: 3,
+                },
                 Method::PublicKey(Arc::new(new_key())),
                 Method::PublicKey(Arc::clone(&keys().1)),
             ],
@@ -173,7 +199,10 @@ fn no_method_left_is_a_refusal() {
         .connect()
         .authenticate("user", &mut [Method::PublicKey(Arc::new(new_key()))])
         .unwrap();
-    assert!(matches!(outcome, AuthOutcome::Refused { .. }), "{outcome:?}");
+    assert!(
+        matches!(outcome, AuthOutcome::Refused { .. }),
+        "{outcome:?}"
+    );
 }
 
 #[test]
@@ -201,7 +230,10 @@ fn a_wrong_host_key_is_refused_with_both_fingerprints() {
     assert_eq!(refused.shown, keys().0.public().fingerprint_sha256());
     assert_eq!(refused.expected, [pinned.clone()]);
     let text = error.to_string();
-    assert!(text.contains(&pinned) && text.contains(&refused.shown), "{text}");
+    assert!(
+        text.contains(&pinned) && text.contains(&refused.shown),
+        "{text}"
+    );
 }
 
 #[test]

@@ -55,7 +55,10 @@ fn a_tcp_connection_is_forwarded_both_ways() {
 
 #[test]
 fn a_target_that_cannot_be_reached_says_why() {
-    let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let closed = std::net::TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap();
     let server = TestServer::start();
     let client = server.client();
     let error = client.direct_tcpip("127.0.0.1", closed.port()).unwrap_err();
@@ -76,14 +79,36 @@ fn channels_and_requests_of_the_authors_own() {
     let mut pong = [0; 4];
     channel.read_exact(&mut pong).unwrap();
     assert_eq!(&pong, b"ping");
-    channel.request("poke@example.com", b"gently", true).unwrap();
-    let error = channel.request("poke@example.com", b"hard", true).unwrap_err();
+    channel
+        .request("poke@example.com", b"gently", true)
+        .unwrap();
+    let error = channel
+        .request("poke@example.com", b"hard", true)
+        .unwrap_err();
     assert!(matches!(error, Error::Refused(_)), "{error}");
     channel.request("poke@example.com", b"hard", false).unwrap();
-    assert_eq!(client.global_request("time@example.com", b"now?", true).unwrap(), b"noon");
-    assert!(client.global_request("time@example.com", b"later?", true).is_err());
-    assert!(client.global_request("unknown@example.com", b"", true).is_err());
-    assert_eq!(client.global_request("time@example.com", b"now?", false).unwrap(), b"");
+    assert_eq!(
+        client
+            .global_request("time@example.com", b"now?", true)
+            .unwrap(),
+        b"noon"
+    );
+    assert!(
+        client
+            .global_request("time@example.com", b"later?", true)
+            .is_err()
+    );
+    assert!(
+        client
+            .global_request("unknown@example.com", b"", true)
+            .is_err()
+    );
+    assert_eq!(
+        client
+            .global_request("time@example.com", b"now?", false)
+            .unwrap(),
+        b""
+    );
     let error = client.open_custom("unknown@example.com", b"").unwrap_err();
     assert!(matches!(error, Error::OpenFailed { .. }), "{error}");
 }
@@ -114,7 +139,11 @@ fn connections_beyond_the_limit_are_dropped() {
 
 #[test]
 fn those_that_do_not_authenticate_are_limited_apart() {
-    let limit = MaxStartups { start: 1, rate: 100, full: 1 };
+    let limit = MaxStartups {
+        start: 1,
+        rate: 100,
+        full: 1,
+    };
     let server = TestServer::start_with(config(), |options| options.max_startups(limit));
     let waiting = server.connect();
     assert!(Client::connect(server.handle.address(), options()).is_err());
@@ -322,7 +351,9 @@ fn use_it(client: &Client) {
     let output = client.exec("cat").input(data.clone()).output().unwrap();
     assert!(output.stdout == data);
     let mut child = client.exec("cat").spawn().unwrap();
-    child.channel().set_read_timeout(Some(Duration::from_millis(20)));
+    child
+        .channel()
+        .set_read_timeout(Some(Duration::from_millis(20)));
     assert!(child.stdout.as_mut().unwrap().read(&mut [0; 1]).is_err());
     assert!(child.wait().unwrap().success());
 }

@@ -154,6 +154,7 @@ pub use auth::{
     Credential, KeyOffer, LoginAttempt, PasswordChange, Prompt, PromptRound, Prompts, Proof,
     SignaturePurpose, SignatureRequest,
 };
+pub use channel::recv::Received;
 #[cfg(feature = "copy-counter")]
 #[doc(hidden)]
 pub use channel::recv::counter as copy_counter;

@@ -81,7 +81,8 @@ pub struct Limits {
     pub stray_messages: u32,
     /// The receive window of one channel at the most.
     pub window: u32,
-    /// All granted and unread bytes of a connection together.
+    /// All granted and unread bytes of a connection together. Every channel has a window of 64 KiB at the least, also
+    /// when the others have used the budget up: the bound is this and 64 KiB for each of [`channels`](Self::channels).
     pub window_budget: u32,
     /// Log records kept until they are taken; then the oldest goes.
     pub log_records: usize,

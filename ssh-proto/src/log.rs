@@ -93,7 +93,7 @@ impl Log {
         });
     }
 
-    /// Whether packets are recorded at all: asked once per packet.
+    /// Whether packets are recorded at all.
     pub(crate) fn wants_packets(&self) -> bool {
         self.level >= LogLevel::Packet
     }

@@ -28,7 +28,8 @@ const START: Duration = Duration::from_secs(30);
 #[must_use]
 #[track_caller]
 pub fn example(name: &str) -> PathBuf {
-    let this = env::current_exe().unwrap_or_else(|error| panic!("no path of this program: {error}"));
+    let this =
+        env::current_exe().unwrap_or_else(|error| panic!("no path of this program: {error}"));
     this.ancestors()
         .skip(1)
         .take(2)
@@ -42,7 +43,10 @@ pub fn example(name: &str) -> PathBuf {
 /// A command without anything of the user's in its environment.
 fn plain(program: &Path, home: &Path) -> Command {
     let mut command = Command::new(program);
-    command.env_clear().env("HOME", home).env("SHELL", "/bin/sh");
+    command
+        .env_clear()
+        .env("HOME", home)
+        .env("SHELL", "/bin/sh");
     if let Some(path) = env::var_os("PATH") {
         command.env("PATH", path);
     }
@@ -200,8 +204,7 @@ impl SshExample {
     #[must_use]
     pub fn for_sshd(sshd: &Sshd) -> Self {
         let algorithm = sshd.host_keys()[0].kind.algorithms()[0];
-        Self::new(sshd.address(), &sshd.host_keys()[0])
-            .option("HostKeyAlgorithms", algorithm)
+        Self::new(sshd.address(), &sshd.host_keys()[0]).option("HostKeyAlgorithms", algorithm)
     }
 
     /// A client that was not told which host key to take.

@@ -62,7 +62,11 @@ impl Seen {
     pub fn wait_for(&self, text: &str, timeout: Duration) {
         let deadline = Instant::now() + timeout;
         while !self.lines().iter().any(|line| line.contains(text)) {
-            assert!(Instant::now() < deadline, "no {text:?} in {:?}", self.lines());
+            assert!(
+                Instant::now() < deadline,
+                "no {text:?} in {:?}",
+                self.lines()
+            );
             thread::sleep(Duration::from_millis(5));
         }
     }
@@ -224,13 +228,17 @@ impl Handler for User {
 
     fn check_auth_answers(&mut self, attempt: &LoginAttempt, answers: &[Secret]) -> Verdict {
         self.seen.add(format!("{} answers", answers.len()));
-        let right = self.accounts.rounds.get(self.round).is_some_and(|(_, right)| {
-            right.len() == answers.len()
-                && right
-                    .iter()
-                    .zip(answers)
-                    .all(|(right, answer)| *answer == Secret::from(right.as_str()))
-        });
+        let right = self
+            .accounts
+            .rounds
+            .get(self.round)
+            .is_some_and(|(_, right)| {
+                right.len() == answers.len()
+                    && right
+                        .iter()
+                        .zip(answers)
+                        .all(|(right, answer)| *answer == Secret::from(right.as_str()))
+            });
         if !right {
             return Verdict::Refuse;
         }

@@ -8,7 +8,7 @@ use crate::error::{Misuse, WriteError};
 use super::kinds::{
     ChannelEvent, ExitSignal, Program, PtyRequest, RequestId, Signal, WindowSize, is_name,
 };
-use super::recv::count_copy;
+use super::recv::Received;
 use super::request;
 use super::state::{Phase, Say, Started, State};
 use super::table::{Channels, Io, Shared};
@@ -80,16 +80,20 @@ impl<'a, R: Role> Channel<'a, R> {
             .take_data(stream, |queue, shared| queue.read(&mut shared.blocks, buf))
     }
 
-    /// Takes a piece of received data into a vector of its own; `None` when there is none.
-    pub fn take(&mut self, stream: Stream) -> Option<Vec<u8>> {
-        let chunk = self.inner.chunk(stream);
-        if chunk.is_empty() {
-            return None;
-        }
-        count_copy(chunk.len());
-        let taken = chunk.to_vec();
-        self.consume(stream, taken.len());
-        Some(taken)
+    /// Takes received data out, with the block that it lies in: for who writes it elsewhere without holding the
+    /// connection meanwhile. The peer gets credit for it at once. `None` when there is none.
+    pub fn take(&mut self, stream: Stream) -> Option<Received> {
+        let mut taken = Received::default();
+        self.inner.take_data(stream, |queue, shared| {
+            taken = queue.take(&mut shared.blocks);
+            taken.len()
+        });
+        (!taken.is_empty()).then_some(taken)
+    }
+
+    /// Gives back what [`take`](Self::take) handed out, so that its block serves a later read.
+    pub fn recycle(&mut self, received: Received) {
+        self.inner.channels.shared.blocks.recycle(received);
     }
 
     /// Drops what is unread of a stream and whatever comes, and gives the peer credit for it.

@@ -110,7 +110,6 @@ pub enum ServerEvent {
 /// What happens in both roles.
 #[derive(Debug)]
 pub(crate) enum Common {
-    Notice(Notice),
     Rekeyed,
     Disconnected(Error),
 }
@@ -120,7 +119,6 @@ macro_rules! from_common {
         impl From<Common> for $event {
             fn from(common: Common) -> Self {
                 match common {
-                    Common::Notice(notice) => notice.into(),
                     Common::Rekeyed => Self::Rekeyed,
                     Common::Disconnected(error) => Self::Disconnected(error),
                 }

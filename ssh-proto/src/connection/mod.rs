@@ -333,6 +333,7 @@ impl<R: Role> Connection<R> {
 
     /// The next log record.
     pub fn poll_log(&mut self) -> Option<LogRecord> {
+        self.log_sent();
         self.log.poll()
     }
 
@@ -497,6 +498,7 @@ impl<R: Role> Connection<R> {
             peer_algorithms,
         });
         let result = command(&mut self.auth, session.as_ref(), &mut cx!(self));
+        self.enter();
         self.resume();
         result
     }

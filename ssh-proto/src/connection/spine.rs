@@ -57,6 +57,9 @@ impl<R: Role> Connection<R> {
     /// Our version line and our KEXINIT need not wait for the peer's (RFC 4253 section 7.1: "may be sent
     /// immediately").
     pub(super) fn begin(&mut self) {
+        if self.log.wants_packets() {
+            self.out.trace(self.limits().log_records);
+        }
         let line = format!("{}\r\n", self.transport.local_version);
         self.out.raw(line.as_bytes());
         let deadlines = R::transport(&self.config).deadlines;
@@ -166,12 +169,13 @@ impl<R: Role> Connection<R> {
         }
     }
 
-    fn packet(&mut self, payload: &mut [u8], offset: usize, len: usize) -> Result<(), Error> {
+    fn packet(&mut self, payload: &[u8], offset: usize, len: usize) -> Result<(), Error> {
         let Some(&number) = payload.first() else {
             return Err(Error::Bug("a payload without a number"));
         };
         self.timers.last_received = self.now;
         self.timers.unanswered = 0;
+        self.log_sent();
         self.log.packet("received", payload);
         if self.transport.skips(number) {
             return Ok(());
@@ -199,15 +203,17 @@ impl<R: Role> Connection<R> {
         }
     }
 
-    fn route(&mut self, number: u8, payload: &mut [u8], offset: usize) -> Result<(), Error> {
+    fn route(&mut self, number: u8, payload: &[u8], offset: usize) -> Result<(), Error> {
         match number {
             1 => self.disconnected(payload),
-            2 => self
-                .count_idle_message()
-                .and(Ignore::decode(payload).map(drop).map_err(Into::into)),
-            3 => self
-                .count_idle_message()
-                .and(Unimplemented::decode(payload).map(drop).map_err(Into::into)),
+            2 => {
+                Ignore::decode(payload)?;
+                self.count_idle_message()
+            }
+            3 => {
+                Unimplemented::decode(payload)?;
+                self.count_idle_message()
+            }
             4 => {
                 self.count_idle_message()?;
                 let message = Debug::decode(payload)?;
@@ -218,8 +224,9 @@ impl<R: Role> Connection<R> {
                 Ok(())
             }
             5 | 6 | 50..=79 => self.authenticate_with(payload),
+            // OpenSSH sends fifty a second while somebody types, so they are not counted as idle. Their answers are
+            // replies, which have a bound.
             192 => {
-                self.count_idle_message()?;
                 let ping = Ping::decode(payload)?;
                 if ping.data.len() > MAX_PING_LEN {
                     return Err(PeerError::Limit("data of PING").into());
@@ -260,10 +267,20 @@ impl<R: Role> Connection<R> {
             id: self.transport.session_id().unwrap_or_default(),
             peer_algorithms: self.transport.peer_algorithms(),
         };
-        self.auth.handle(payload, &session, &mut cx!(self))
+        self.auth.handle(payload, &session, &mut cx!(self))?;
+        self.enter();
+        Ok(())
     }
 
-    fn disconnected(&mut self, payload: &[u8]) -> Result<(), Error> {
+    /// Lets channels in as soon as authentication has succeeded: the next packet may be about one.
+    pub(super) fn enter(&mut self) {
+        if self.auth.is_authenticated() {
+            self.channels.enable();
+            self.timers.authentication.stop();
+        }
+    }
+
+    fn disconnected(&self, payload: &[u8]) -> Result<(), Error> {
         let message = Disconnect::decode(payload)?;
         let description = printable(message.description, self.limits().text_len);
         let reason = DisconnectReason(message.reason_code);
@@ -334,6 +351,11 @@ impl<R: Role> Connection<R> {
         self.after();
     }
 
+    pub(super) fn log_sent(&mut self) {
+        let log = &mut self.log;
+        self.out.drain_trace(|payload| log.packet("sent", payload));
+    }
+
     /// What must follow whatever happened: owed messages, a due key exchange, timers, the end of the stream.
     pub(super) fn after(&mut self) {
         if let Some(error) = self.out.take_fault() {
@@ -343,8 +365,6 @@ impl<R: Role> Connection<R> {
             return;
         }
         if self.auth.is_authenticated() {
-            self.channels.enable();
-            self.timers.authentication.stop();
             self.channels.flush_owed(&mut cx!(self));
             // An exchange in the middle of a login confuses peers; before it the limits on traffic are narrower anyway.
             if self.transport.is_rekey_due(self.out.sealer(), self.now) {
@@ -385,6 +405,7 @@ impl<R: Role> Connection<R> {
                 language_tag: b"",
             });
         }
+        self.log_sent();
         self.out.end();
         self.log
             .add(LogLevel::Error, LogLayer::Transport, || error.to_string());

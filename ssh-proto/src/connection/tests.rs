@@ -1,14 +1,19 @@
+mod bytes;
+mod session;
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::event::{ClientEvent, ServerEvent};
 use super::{Client, Server};
-use crate::auth::{Credential, Proof};
+use crate::auth::{Credential, LoginAttempt, Proof};
 use crate::config::{ClientConfig, HostKey, ServerConfig};
 use crate::crypto::drbg::Seed;
 use crate::error::{Error, PeerError, Stage};
 use crate::key::{KeyKind, PrivateKey};
+use crate::msg::Message;
 use crate::names::{Algorithm, Cipher, Kex, Mac, Preference, SignatureAlgorithm};
+use crate::wire::Writer;
 
 /// Two connections that hand each other their output, and an application of each that agrees to everything.
 struct Pair {
@@ -69,19 +74,40 @@ impl Pair {
     /// Moves at most `chunk` bytes at a time until nothing moves any more.
     fn run(&mut self, chunk: usize) {
         loop {
-            let to_server = self.client.output().len().min(chunk);
-            let bytes = self.client.output()[..to_server].to_vec();
-            let taken = self.server.handle_bytes(&bytes, self.now);
-            self.client.consume_output(taken);
-            self.client_sent.extend(&bytes[..taken]);
-            let to_client = self.server.output().len().min(chunk);
-            let bytes = self.server.output()[..to_client].to_vec();
-            let taken_back = self.client.handle_bytes(&bytes, self.now);
-            self.server.consume_output(taken_back);
-            self.server_sent.extend(&bytes[..taken_back]);
-            let events = self.events();
-            if taken == 0 && taken_back == 0 && !events {
+            let moved = self.carry(chunk);
+            if !self.events() && !moved {
                 break;
+            }
+        }
+    }
+
+    /// Moves at most `chunk` bytes each way.
+    fn carry(&mut self, chunk: usize) -> bool {
+        let to_server = self.client.output().len().min(chunk);
+        let bytes = self.client.output()[..to_server].to_vec();
+        let taken = self.server.handle_bytes(&bytes, self.now);
+        self.client.consume_output(taken);
+        self.client_sent.extend(&bytes[..taken]);
+        let to_client = self.server.output().len().min(chunk);
+        let bytes = self.server.output()[..to_client].to_vec();
+        let taken_back = self.client.handle_bytes(&bytes, self.now);
+        self.server.consume_output(taken_back);
+        self.server_sent.extend(&bytes[..taken_back]);
+        taken > 0 || taken_back > 0
+    }
+
+    /// The first attempt to log in, which the server has not answered.
+    fn attempt(&mut self, credential: Credential) -> LoginAttempt {
+        self.client
+            .authenticate("alice", credential, self.now)
+            .unwrap();
+        loop {
+            self.carry(usize::MAX);
+            if let Some(ClientEvent::HostKeyOffered(offer)) = self.client.poll_event() {
+                self.client.accept_host_key(offer).unwrap();
+            }
+            if let Some(ServerEvent::LoginAttempted(attempt)) = self.server.poll_event() {
+                return attempt;
             }
         }
     }
@@ -108,6 +134,21 @@ impl Pair {
             }
         }
         any
+    }
+}
+
+/// Any payload: what a peer of another kind, or a hostile one, may say.
+struct Raw<'a>(&'a [u8]);
+
+impl<'a> Message<'a> for Raw<'a> {
+    const NUMBER: u8 = 0;
+
+    fn decode(payload: &'a [u8]) -> Result<Self, PeerError> {
+        Ok(Self(payload))
+    }
+
+    fn encode(&self, writer: &mut Writer<'_>) {
+        writer.bytes(self.0);
     }
 }
 
@@ -363,5 +404,50 @@ fn a_peer_that_answers_nothing_is_found_dead() {
     assert_eq!(
         pair.client.closed(),
         Some(&Error::TimedOut(Stage::Keepalive))
+    );
+}
+
+#[test]
+fn packets_are_logged_both_ways_and_a_password_never() {
+    let mut client = ClientConfig::new();
+    client.transport.log = crate::log::LogLevel::Packet;
+    client.transport.hexdump = true;
+    let mut pair = Pair::new(client, ServerConfig::new(vec![host_key(KeyKind::Ed25519)]));
+    pair.client
+        .authenticate("alice", Credential::password("opensesame"), pair.now)
+        .unwrap();
+    let mut text = String::new();
+    for _ in 0..10 {
+        let bytes = pair.client.output().to_vec();
+        pair.server.handle_bytes(&bytes, pair.now);
+        pair.client.consume_output(bytes.len());
+        while let Some(event) = pair.server.poll_event() {
+            if let ServerEvent::LoginAttempted(attempt) = event {
+                assert!(
+                    matches!(attempt.proof(), Proof::Password(password) if password.expose() == b"opensesame")
+                );
+                pair.server.grant(attempt).unwrap();
+            }
+        }
+        let bytes = pair.server.output().to_vec();
+        pair.client.handle_bytes(&bytes, pair.now);
+        pair.server.consume_output(bytes.len());
+        pair.events();
+        while let Some(record) = pair.client.poll_log() {
+            text += &format!("{record}\n");
+        }
+    }
+    assert!(pair.client.is_authenticated());
+    for line in [
+        "sent message 20",
+        "received message 20",
+        "sent message 50",
+        "received message 52",
+    ] {
+        assert!(text.contains(line), "{line}: {text}");
+    }
+    assert!(
+        !text.contains("opensesame") && !text.contains("6f 70 65 6e 73 65"),
+        "{text}"
     );
 }

@@ -106,26 +106,6 @@ impl Drbg {
         bytes
     }
 
-    /// A random number of 32 bits.
-    pub(crate) fn uint32(&mut self) -> u32 {
-        u32::from_be_bytes(self.array())
-    }
-
-    /// A random number below `bound`, each with the same probability; 0 when `bound` is 0.
-    pub(crate) fn below(&mut self, bound: u32) -> u32 {
-        // 2^32 mod bound: dropping that many numbers leaves a multiple of `bound` of them.
-        let Some(excess) = bound.wrapping_neg().checked_rem(bound) else {
-            return 0;
-        };
-        loop {
-            let drawn = self.uint32();
-            // Fewer than half of all numbers are dropped, so this ends.
-            if drawn >= excess {
-                return drawn.checked_rem(bound).unwrap_or(0);
-            }
-        }
-    }
-
     #[expect(
         clippy::expect_used,
         reason = "only a wrong key length can fail, and the type has it; going on without randomness would be worse"
@@ -209,14 +189,6 @@ mod tests {
             }
             prop_assert_eq!(whole, pieces);
         }
-
-        #[test]
-        fn below_stays_below(bound in 1u32.., first: u8) {
-            let mut rng = drbg(first);
-            for _ in 0..8 {
-                prop_assert!(rng.below(bound) < bound);
-            }
-        }
     }
 
     #[test]
@@ -256,22 +228,6 @@ mod tests {
         blocks.sort_unstable();
         blocks.dedup();
         assert_eq!(blocks.len(), 1 << 14);
-    }
-
-    #[test]
-    fn below_is_unbiased() {
-        let mut rng = drbg(4);
-        assert_eq!(rng.below(0), 0);
-        assert_eq!(rng.below(1), 0);
-        // A plain remainder would make numbers under 2^30 twice as likely as those above.
-        let bound = 3 << 30;
-        let low = (0..3000).filter(|_| rng.below(bound) < 1 << 30).count();
-        assert!((850..1150).contains(&low), "{low}");
-        let mut seen = [0; 7];
-        for _ in 0..7000 {
-            seen[rng.below(7) as usize] += 1;
-        }
-        assert!(seen.iter().all(|n| (820..1180).contains(n)), "{seen:?}");
     }
 
     #[test]

@@ -5,6 +5,8 @@
 //! While a key exchange of ours is under way only its own messages leave (RFC 4253 section 7.1); the rest waits
 //! here, unsealed and bounded.
 
+use zeroize::Zeroize;
+
 use crate::channel::Stream;
 use crate::crypto::drbg::Drbg;
 use crate::error::{Error, Misuse, PeerError};
@@ -44,6 +46,15 @@ pub(crate) struct Output {
     /// A DISCONNECT was sent: nothing may follow it.
     ended: bool,
     failed: Option<Error>,
+    /// Payloads that were sealed and are still to be logged; `None` when packets are not logged.
+    trace: Option<Trace>,
+}
+
+/// What is logged of packets that left.
+#[derive(Debug)]
+struct Trace {
+    payloads: Vec<Vec<u8>>,
+    max: usize,
 }
 
 impl Output {
@@ -58,6 +69,25 @@ impl Output {
             max_held,
             ended: false,
             failed: None,
+            trace: None,
+        }
+    }
+
+    /// Keeps the payloads of the last `max` packets for [`drain_trace`](Self::drain_trace).
+    pub(crate) fn trace(&mut self, max: usize) {
+        self.trace = Some(Trace {
+            payloads: Vec::new(),
+            max,
+        });
+    }
+
+    /// The payloads that left since the last call. The log drops what may be secret in them.
+    pub(crate) fn drain_trace(&mut self, mut log: impl FnMut(&[u8])) {
+        if let Some(trace) = &mut self.trace {
+            for mut payload in trace.payloads.drain(..) {
+                log(&payload);
+                payload.zeroize();
+            }
         }
     }
 
@@ -273,6 +303,12 @@ impl Output {
         let start = self.buf.len();
         self.buf.extend_from_slice(&[0; HEADER_LEN]);
         encode(&mut Writer::new(&mut self.buf));
+        if let Some(trace) = &mut self.trace
+            && trace.payloads.len() < trace.max
+        {
+            let payload = self.buf.get(start.saturating_add(HEADER_LEN)..);
+            trace.payloads.push(payload.unwrap_or_default().to_vec());
+        }
         if let Err(error) = self.sealer.seal(&mut self.buf, start, &mut self.rng) {
             self.buf.truncate(start);
             self.ended = true;

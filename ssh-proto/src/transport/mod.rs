@@ -17,6 +17,7 @@ use crate::error::{Error, PeerError, Stage};
 use crate::kex::exchange::{KeySource, Transcript};
 use crate::kex::negotiate::{Negotiated, local_kexinit, negotiate};
 use crate::key::PublicKey;
+use crate::limits::Limits;
 use crate::log::{LogLayer, LogLevel};
 use crate::msg::Message;
 use crate::msg::transport::{KexInit, NewKeys};
@@ -212,10 +213,6 @@ impl<R: Role> Transport<R> {
         self.strict && !self.established
     }
 
-    pub(crate) const fn is_established(&self) -> bool {
-        self.established
-    }
-
     /// A key exchange is under way.
     pub(crate) const fn is_exchanging(&self) -> bool {
         !matches!(self.kex, KexState::Idle)
@@ -307,7 +304,9 @@ impl<R: Role> Transport<R> {
         cx: &mut Cx<'_, R::Event>,
     ) -> Result<Progress, Error> {
         match payload.first() {
-            Some(7) => self.ext_info(payload, cx).map(|()| Progress::Nothing),
+            Some(7) => self
+                .ext_info(payload, cx.limits)
+                .map(|()| Progress::Nothing),
             Some(20) => self
                 .kexinit(payload, config, cx)
                 .map(|()| Progress::Nothing),
@@ -505,7 +504,7 @@ impl<R: Role> Transport<R> {
     }
 
     /// RFC 8308 section 2.4. OpenSSH sends a second one during authentication.
-    fn ext_info(&mut self, payload: &[u8], cx: &mut Cx<'_, R::Event>) -> Result<(), Error> {
+    fn ext_info(&mut self, payload: &[u8], limits: &Limits) -> Result<(), Error> {
         self.ext_infos = self.ext_infos.saturating_add(1);
         let in_place = match R::SIDE {
             Side::Client => true,
@@ -519,7 +518,7 @@ impl<R: Role> Transport<R> {
             }
             .into());
         }
-        let extensions = ext_info::read(payload, cx.limits)?;
+        let extensions = ext_info::read(payload, limits)?;
         if extensions.signature_algorithms.is_some() {
             self.peer_algorithms = extensions.signature_algorithms;
         }

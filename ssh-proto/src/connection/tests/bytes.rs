@@ -1,0 +1,3 @@
+//! Bytes in and out: buffers, back-pressure, the end of the stream.
+
+use super::*;

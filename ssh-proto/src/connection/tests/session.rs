@@ -1,0 +1,74 @@
+//! From the first packet behind authentication on.
+
+use super::*;
+
+#[test]
+fn what_follows_success_in_the_same_read_is_taken() {
+    let mut pair = Pair::default();
+    let attempt = pair.attempt(Credential::public_key(user_key()));
+    pair.server.grant(attempt).unwrap();
+    // As OpenSSH does, which tells its other host keys at once.
+    pair.server
+        .global_request("hostkeys-00@openssh.com", b"", false, pair.now)
+        .unwrap();
+    pair.run(usize::MAX);
+    assert_eq!(pair.client.closed(), None);
+    assert!(pair.client.is_authenticated());
+}
+
+#[test]
+fn what_waited_behind_the_attempt_is_taken_when_it_is_granted() {
+    let mut pair = Pair::default();
+    pair.client
+        .authenticate("alice", Credential::public_key(user_key()), pair.now)
+        .unwrap();
+    while !format!("{:?}", pair.client.auth).contains("Waiting") {
+        pair.carry(usize::MAX);
+        if let Some(ClientEvent::HostKeyOffered(offer)) = pair.client.poll_event() {
+            pair.client.accept_host_key(offer).unwrap();
+        }
+    }
+    // A client that is sure of itself.
+    pair.client.out.transport(&Raw(b"\x50\0\0\0\x01x\0"));
+    pair.carry(usize::MAX);
+    let Some(ServerEvent::LoginAttempted(attempt)) = pair.server.poll_event() else {
+        panic!("no attempt");
+    };
+    assert!(pair.server.stalled);
+    pair.server.grant(attempt).unwrap();
+    pair.run(usize::MAX);
+    assert_eq!(pair.server.closed(), None);
+}
+
+#[test]
+fn pings_while_somebody_types_never_end_a_connection() {
+    let mut pair = Pair::default();
+    pair.login();
+    // OpenSSH's client hides keystrokes behind some fifty of them a second.
+    for _ in 0..300 {
+        for _ in 0..100 {
+            pair.client.out.transport(&Raw(b"\xc0\0\0\0\x05PING!"));
+        }
+        let bytes = pair.client.output().to_vec();
+        pair.client.consume_output(bytes.len());
+        pair.server.handle_bytes(&bytes, pair.now);
+        assert_eq!(pair.server.closed(), None);
+        let pongs = pair.server.output().len();
+        assert!(pongs > 0);
+        pair.server.consume_output(pongs);
+    }
+}
+
+#[test]
+fn pings_that_are_not_read_stop_the_input() {
+    let mut pair = Pair::default();
+    pair.login();
+    for _ in 0..10_000 {
+        pair.client.out.transport(&Raw(b"\xc0\0\0\0\x05PING!"));
+    }
+    let bytes = pair.client.output().to_vec();
+    let taken = pair.server.handle_bytes(&bytes, pair.now);
+    assert!(taken < bytes.len());
+    assert!(pair.server.output().len() < 256 * 1024);
+    assert_eq!(pair.server.closed(), None);
+}
