@@ -65,7 +65,9 @@ fn every_kind_of_key_and_signature_logs_our_client_in() {
                 let client = connect(&sshd, |config| {
                     config.transport.algorithms.user_keys = Preference::new([algorithm]).unwrap();
                 });
-                let outcome = client.auth_public_key(Sshd::USER, private_key(key)).unwrap();
+                let outcome = client
+                    .auth_public_key(Sshd::USER, private_key(key))
+                    .unwrap();
                 assert!(outcome.success(), "{name} with {version}: {outcome:?}");
                 assert_in(&client);
                 tried += 1;
@@ -126,22 +128,35 @@ fn every_kind_of_key_and_signature_is_taken_by_our_server() {
 #[test]
 fn a_key_that_is_not_authorized_is_refused_and_another_one_may_follow() {
     let folder = tempfile::tempdir().unwrap();
-    let (right, wrong) = (key_of(&folder, KeyKind::Ed25519), key_of(&folder, KeyKind::Rsa));
+    let (right, wrong) = (
+        key_of(&folder, KeyKind::Ed25519),
+        key_of(&folder, KeyKind::Rsa),
+    );
     let ours = SshdExample::start(&[KeyKind::Ed25519], &[&right], &[]);
     for version in all() {
         let theirs = sshd(
             version,
             &[&right],
-            &["PasswordAuthentication no", "KbdInteractiveAuthentication no"],
+            &[
+                "PasswordAuthentication no",
+                "KbdInteractiveAuthentication no",
+            ],
         );
         let client = connect(&theirs, |_| {});
-        let outcome = client.auth_public_key(Sshd::USER, private_key(&wrong)).unwrap();
+        let outcome = client
+            .auth_public_key(Sshd::USER, private_key(&wrong))
+            .unwrap();
         assert_refused(outcome, &["publickey"], false);
         let mut methods = [
             Method::PublicKey(private_key(&wrong)),
             Method::PublicKey(private_key(&right)),
         ];
-        assert!(client.authenticate(Sshd::USER, &mut methods).unwrap().success());
+        assert!(
+            client
+                .authenticate(Sshd::USER, &mut methods)
+                .unwrap()
+                .success()
+        );
         assert_in(&client);
 
         let _ = ours
@@ -150,7 +165,11 @@ fn a_key_that_is_not_authorized_is_refused_and_another_one_may_follow() {
             .identity(&right)
             .run("true", "", TIME)
             .expect_code(0);
-        let finished = ours.client(version).identity(&wrong).run("true", "", TIME).expect_code(255);
+        let finished = ours
+            .client(version)
+            .identity(&wrong)
+            .run("true", "", TIME)
+            .expect_code(255);
         let said = finished.stderr_text();
         assert!(said.contains("Permission denied (publickey)"), "{said}");
     }
@@ -175,11 +194,19 @@ fn an_encrypted_key_file_is_opened_by_its_passphrase_only() {
             ));
             let opened = PrivateKey::from_openssh(&file, Some(b"open sesame")).unwrap();
             assert_eq!(*opened.public(), public_key(&key));
-            assert_eq!(PublicKey::from_openssh_private(&file).unwrap(), public_key(&key));
+            assert_eq!(
+                PublicKey::from_openssh_private(&file).unwrap(),
+                public_key(&key)
+            );
             if kind == KeyKind::EcdsaP384 {
                 let sshd = sshd(version, &[&key], &[]);
                 let client = connect(&sshd, |_| {});
-                assert!(client.auth_public_key(Sshd::USER, opened).unwrap().success());
+                assert!(
+                    client
+                        .auth_public_key(Sshd::USER, opened)
+                        .unwrap()
+                        .success()
+                );
                 assert_in(&client);
             }
         }
@@ -193,10 +220,19 @@ fn a_password_lets_our_client_in_and_a_wrong_one_does_not() {
         let client = connect(&sshd, |_| {});
         let all = ["publickey", "password"];
         assert_refused(client.auth_none(Sshd::USER).unwrap(), &all, false);
-        assert_refused(client.auth_password(Sshd::USER, "wrong").unwrap(), &all, false);
+        assert_refused(
+            client.auth_password(Sshd::USER, "wrong").unwrap(),
+            &all,
+            false,
+        );
         // Everything about the session is refused before authentication, here already.
         assert!(client.exec("true").output().is_err());
-        assert!(client.auth_password(Sshd::USER, Sshd::PASSWORD).unwrap().success());
+        assert!(
+            client
+                .auth_password(Sshd::USER, Sshd::PASSWORD)
+                .unwrap()
+                .success()
+        );
         assert_in(&client);
     }
 }
@@ -212,12 +248,20 @@ fn after_too_many_wrong_passwords_the_connection_ends_with_the_servers_words() {
                 Err(error) => break error,
             }
         };
-        assert!(error.to_string().contains("Too many authentication failures"), "{error}");
+        assert!(
+            error
+                .to_string()
+                .contains("Too many authentication failures"),
+            "{error}"
+        );
         assert!(!client.is_alive());
     }
     // The other way round: the library's own limit is 6.
     let server = OurServer::start(
-        Accounts { password: Some("right".into()), ..Accounts::default() },
+        Accounts {
+            password: Some("right".into()),
+            ..Accounts::default()
+        },
         |_| {},
     );
     for version in all() {
@@ -231,7 +275,10 @@ fn after_too_many_wrong_passwords_the_connection_ends_with_the_servers_words() {
             .run("true", "", TIME)
             .expect_code(255);
         let said = finished.stderr_text();
-        assert!(said.contains("disconnect from") || said.contains("Received disconnect"), "{said}");
+        assert!(
+            said.contains("disconnect from") || said.contains("Received disconnect"),
+            "{said}"
+        );
         assert!(askpass.questions().len() <= 6, "{:?}", askpass.questions());
     }
 }
@@ -241,20 +288,36 @@ fn our_server_takes_the_password_of_the_right_user_only() {
     let server = SshdExample::start(
         &[KeyKind::Ed25519],
         &[],
-        &["--password", "tester:with:colons", "--password", "other:secret"],
+        &[
+            "--password",
+            "tester:with:colons",
+            "--password",
+            "other:secret",
+        ],
     );
     for version in all() {
         let askpass = Askpass::new(&["secret", "with:colons"]);
-        let finished = server.client(version).askpass(&askpass).run("echo in", "", TIME).expect_code(0);
+        let finished = server
+            .client(version)
+            .askpass(&askpass)
+            .run("echo in", "", TIME)
+            .expect_code(0);
         assert_eq!(finished.stdout_text(), "in\n");
         assert_eq!(askpass.questions(), ["tester@127.0.0.1's password: "; 2]);
         let askpass = Askpass::new(&["secret"]);
         let other = server.client(version).user("other").askpass(&askpass);
         let _ = other.run("true", "", TIME).expect_code(0);
         let askpass = Askpass::new(&["1", "2", "3"]);
-        let finished = server.client(version).askpass(&askpass).run("true", "", TIME).expect_code(255);
+        let finished = server
+            .client(version)
+            .askpass(&askpass)
+            .run("true", "", TIME)
+            .expect_code(255);
         let said = finished.stderr_text();
-        assert!(said.contains("Permission denied (publickey,password)"), "{said}");
+        assert!(
+            said.contains("Permission denied (publickey,password)"),
+            "{said}"
+        );
     }
 }
 
@@ -265,7 +328,13 @@ fn keyboard_interactive_of_sshd_asks_our_client_through_pam() {
         let client = connect(&sshd, |_| {});
         let wrong = client
             .auth_keyboard_interactive(Sshd::USER, |prompts| {
-                Some(prompts.prompts().iter().map(|_| Secret::from("wrong")).collect())
+                Some(
+                    prompts
+                        .prompts()
+                        .iter()
+                        .map(|_| Secret::from("wrong"))
+                        .collect(),
+                )
             })
             .unwrap();
         assert_refused(wrong, &["publickey", "keyboard-interactive"], false);
@@ -273,14 +342,29 @@ fn keyboard_interactive_of_sshd_asks_our_client_through_pam() {
         let outcome = client
             .auth_keyboard_interactive(Sshd::USER, |prompts| {
                 // PAM ends with a round that has no prompts.
-                asked.extend(prompts.prompts().iter().map(|prompt| (prompt.text.clone(), prompt.echo)));
-                Some(prompts.prompts().iter().map(|_| Secret::from(Sshd::PASSWORD)).collect())
+                asked.extend(
+                    prompts
+                        .prompts()
+                        .iter()
+                        .map(|prompt| (prompt.text.clone(), prompt.echo)),
+                );
+                Some(
+                    prompts
+                        .prompts()
+                        .iter()
+                        .map(|_| Secret::from(Sshd::PASSWORD))
+                        .collect(),
+                )
             })
             .unwrap();
         assert!(outcome.success(), "{outcome:?}");
         assert_eq!(asked, [("Password: ".to_owned(), false)]);
         assert_in(&client);
-        assert!(sshd.log().contains("Accepted keyboard-interactive/pam"), "{}", sshd.log());
+        assert!(
+            sshd.log().contains("Accepted keyboard-interactive/pam"),
+            "{}",
+            sshd.log()
+        );
     }
 }
 
@@ -299,10 +383,20 @@ fn several_rounds_of_our_server_reach_the_user_of_ssh() {
             vec!["yes".to_owned()],
         ),
     ];
-    let server = OurServer::start(Accounts { rounds, ..Accounts::default() }, |_| {});
+    let server = OurServer::start(
+        Accounts {
+            rounds,
+            ..Accounts::default()
+        },
+        |_| {},
+    );
     for version in all() {
         let askpass = Askpass::new(&["blue", "42", "yes"]);
-        let finished = server.client(version).askpass(&askpass).run("echo in", "", TIME).expect_code(0);
+        let finished = server
+            .client(version)
+            .askpass(&askpass)
+            .run("echo in", "", TIME)
+            .expect_code(0);
         assert_eq!(finished.stdout_text(), "in\n");
         let questions = askpass.questions();
         let ends = ["Colour: ", "Code: ", "Sure? "];
@@ -318,7 +412,11 @@ fn several_rounds_of_our_server_reach_the_user_of_ssh() {
             .option("PreferredAuthentications", "keyboard-interactive")
             .run("true", "", TIME)
             .expect_code(255);
-        assert!(finished.stderr_text().contains("Permission denied"), "{}", finished.stderr_text());
+        assert!(
+            finished.stderr_text().contains("Permission denied"),
+            "{}",
+            finished.stderr_text()
+        );
     }
 }
 
@@ -340,13 +438,25 @@ fn an_expired_password_is_changed_by_the_user_of_ssh() {
             .run("echo in", "", TIME)
             .expect_code(0);
         assert_eq!(finished.stdout_text(), "in\n");
-        assert!(finished.stderr_text().contains("Your password has expired."), "{}", finished.stderr_text());
+        assert!(
+            finished
+                .stderr_text()
+                .contains("Your password has expired."),
+            "{}",
+            finished.stderr_text()
+        );
         let questions = askpass.questions();
         assert_eq!(questions.len(), 4, "{questions:?}");
         assert!(questions[1].contains("old password"), "{questions:?}");
         assert!(questions[2].contains("new password"), "{questions:?}");
     }
-    assert!(server.seen().lines().iter().any(|line| line == "password change"));
+    assert!(
+        server
+            .seen()
+            .lines()
+            .iter()
+            .any(|line| line == "password change")
+    );
 }
 
 #[test]
@@ -361,14 +471,25 @@ fn two_factors_lead_on_from_one_to_the_next() {
     };
     let ours = OurServer::start(accounts, |_| {});
     for version in all() {
-        let theirs = sshd(version, &[&key], &["AuthenticationMethods publickey,password"]);
+        let theirs = sshd(
+            version,
+            &[&key],
+            &["AuthenticationMethods publickey,password"],
+        );
         let client = connect(&theirs, |_| {});
         // The second one alone is worth nothing.
         let outcome = client.auth_password(Sshd::USER, Sshd::PASSWORD).unwrap();
         assert_refused(outcome, &["publickey"], false);
-        let outcome = client.auth_public_key(Sshd::USER, private_key(&key)).unwrap();
+        let outcome = client
+            .auth_public_key(Sshd::USER, private_key(&key))
+            .unwrap();
         assert_refused(outcome, &["password"], true);
-        assert!(client.auth_password(Sshd::USER, Sshd::PASSWORD).unwrap().success());
+        assert!(
+            client
+                .auth_password(Sshd::USER, Sshd::PASSWORD)
+                .unwrap()
+                .success()
+        );
         assert_in(&client);
 
         let client = connect(&theirs, |_| {});
@@ -376,7 +497,12 @@ fn two_factors_lead_on_from_one_to_the_next() {
             Method::Password(Secret::from(Sshd::PASSWORD)),
             Method::PublicKey(private_key(&key)),
         ];
-        assert!(client.authenticate(Sshd::USER, &mut methods).unwrap().success());
+        assert!(
+            client
+                .authenticate(Sshd::USER, &mut methods)
+                .unwrap()
+                .success()
+        );
         assert_in(&client);
 
         let askpass = Askpass::new(&["right"]);
@@ -389,9 +515,22 @@ fn two_factors_lead_on_from_one_to_the_next() {
             .expect_code(0);
         assert_eq!(finished.stdout_text(), "in\n");
         let log = finished.stderr_text();
-        assert!(log.contains("using \"publickey\" with partial success"), "{log}");
-        let finished = ours.client(version).identity(&key).run("true", "", TIME).expect_code(255);
-        assert!(finished.stderr_text().contains("Permission denied (password)"), "{}", finished.stderr_text());
+        assert!(
+            log.contains("using \"publickey\" with partial success"),
+            "{log}"
+        );
+        let finished = ours
+            .client(version)
+            .identity(&key)
+            .run("true", "", TIME)
+            .expect_code(255);
+        assert!(
+            finished
+                .stderr_text()
+                .contains("Permission denied (password)"),
+            "{}",
+            finished.stderr_text()
+        );
     }
 }
 
@@ -402,7 +541,10 @@ fn banners_are_shown_on_both_sides() {
     let file = folder.path().join("banner");
     fs::write(&file, text).unwrap();
     let key = key_of(&folder, KeyKind::Ed25519);
-    let accounts = Accounts { keys: vec![public_key(&key)], ..Accounts::default() };
+    let accounts = Accounts {
+        keys: vec![public_key(&key)],
+        ..Accounts::default()
+    };
     let ours = OurServer::start(accounts, |config| config.banner = Some(text.into()));
     for version in all() {
         let theirs = sshd(version, &[&key], &[&format!("Banner {}", file.display())]);
@@ -411,7 +553,12 @@ fn banners_are_shown_on_both_sides() {
         let options = options(&theirs, ClientConfig::new())
             .on_banner(move |text| sink.lock().unwrap().push_str(text));
         let client = Client::connect(theirs.address(), options).unwrap();
-        assert!(client.auth_public_key(Sshd::USER, private_key(&key)).unwrap().success());
+        assert!(
+            client
+                .auth_public_key(Sshd::USER, private_key(&key))
+                .unwrap()
+                .success()
+        );
         assert_eq!(*shown.lock().unwrap(), text);
 
         let finished = ours
@@ -428,16 +575,24 @@ fn banners_are_shown_on_both_sides() {
 #[test]
 fn the_example_ssh_logs_in_with_a_key_and_says_when_it_may_not() {
     let folder = tempfile::tempdir().unwrap();
-    let (right, wrong) = (key_of(&folder, KeyKind::EcdsaP256), key_of(&folder, KeyKind::Ed25519));
+    let (right, wrong) = (
+        key_of(&folder, KeyKind::EcdsaP256),
+        key_of(&folder, KeyKind::Ed25519),
+    );
     for version in all() {
         let sshd = sshd(version, &[&right], &[]);
-        let ssh = SshExample::for_sshd(&sshd).identity(&wrong).identity(&right);
+        let ssh = SshExample::for_sshd(&sshd)
+            .identity(&wrong)
+            .identity(&right);
         let finished = ssh.run("echo in; exit 9", "", TIME).expect_code(9);
         assert_eq!(finished.stdout_text(), "in\n");
         let ssh = SshExample::for_sshd(&sshd).identity(&wrong);
         let finished = ssh.run("true", "", TIME).expect_code(255);
         let said = finished.stderr_text();
-        assert!(said.contains("Permission denied (publickey,password"), "{said}");
+        assert!(
+            said.contains("Permission denied (publickey,password"),
+            "{said}"
+        );
         assert_eq!(said.lines().count(), 1, "{said}");
     }
 }
@@ -454,8 +609,13 @@ fn a_login_that_takes_too_long_is_ended_by_either_side() {
         while client.is_alive() && Instant::now() < deadline {
             std::thread::sleep(Duration::from_millis(10));
         }
-        let error = client.auth_public_key(Sshd::USER, private_key(&key)).unwrap_err();
-        assert!(matches!(error, Error::Connection(_) | Error::Io(_)), "{error:?}");
+        let error = client
+            .auth_public_key(Sshd::USER, private_key(&key))
+            .unwrap_err();
+        assert!(
+            matches!(error, Error::Connection(_) | Error::Io(_)),
+            "{error:?}"
+        );
     }
     let ours = OurServer::start(Accounts::default(), |config| {
         config.transport.deadlines.authentication = Some(Duration::from_secs(1));
@@ -471,6 +631,10 @@ fn a_login_that_takes_too_long_is_ended_by_either_side() {
         let mut command = ssh.command("true");
         command.env("SSH_ASKPASS", &slow);
         let finished = conformance::peers::run_with_timeout(command, "", TIME).expect_code(255);
-        assert!(!finished.stderr_text().contains("Permission denied"), "{}", finished.stderr_text());
+        assert!(
+            !finished.stderr_text().contains("Permission denied"),
+            "{}",
+            finished.stderr_text()
+        );
     }
 }

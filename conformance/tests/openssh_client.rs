@@ -81,7 +81,11 @@ fn read_until(stdout: &mut impl Read, end: &str) -> String {
     let mut byte = [0];
     while !text.ends_with(end.as_bytes()) {
         let len = stdout.read(&mut byte).unwrap();
-        assert!(len > 0, "no {end:?} in {:?}", String::from_utf8_lossy(&text));
+        assert!(
+            len > 0,
+            "no {end:?} in {:?}",
+            String::from_utf8_lossy(&text)
+        );
         text.extend_from_slice(&byte);
     }
     String::from_utf8(text).unwrap()
@@ -89,7 +93,10 @@ fn read_until(stdout: &mut impl Read, end: &str) -> String {
 
 /// Starts a command that says that it runs, so that a signal does not come too early.
 fn started(client: &Client, command: &str) -> Child {
-    let mut child = client.exec(format!("echo runs; {command}")).spawn().unwrap();
+    let mut child = client
+        .exec(format!("echo runs; {command}"))
+        .spawn()
+        .unwrap();
     read_until(child.stdout.as_mut().unwrap(), "runs\n");
     child
 }
@@ -114,15 +121,28 @@ fn commands_have_streams_and_exit_statuses() {
         assert_eq!(output.status, ExitStatus::Code(3));
         // Nothing but bytes: each of them, and no text.
         let bytes: Vec<u8> = (0..=255).collect();
-        assert_eq!(client.exec("cat").input(&*bytes).output().unwrap().stdout, bytes);
+        assert_eq!(
+            client.exec("cat").input(&*bytes).output().unwrap().stdout,
+            bytes
+        );
         let missing = client.exec("/no/such/program").output().unwrap();
         assert_eq!(missing.status, ExitStatus::Code(127));
-        let combined = client.exec("echo 1; echo 2 >&2; echo 3").combine_stderr().output().unwrap();
+        let combined = client
+            .exec("echo 1; echo 2 >&2; echo 3")
+            .combine_stderr()
+            .output()
+            .unwrap();
         assert_eq!(combined.stdout.len(), 6);
         assert_eq!(combined.stderr, b"");
 
-        let finished = peer.ssh().run("echo out; echo err >&2; cat; exit 3", "in", TIME).expect_code(3);
-        assert_eq!((finished.stdout_text(), finished.stderr_text()), ("out\nin".into(), "err\n".into()));
+        let finished = peer
+            .ssh()
+            .run("echo out; echo err >&2; cat; exit 3", "in", TIME)
+            .expect_code(3);
+        assert_eq!(
+            (finished.stdout_text(), finished.stderr_text()),
+            ("out\nin".into(), "err\n".into())
+        );
     }
 }
 
@@ -144,7 +164,8 @@ fn a_login_shell_reads_its_commands() {
 #[test]
 fn three_megabytes_on_both_streams_at_once_arrive() {
     const LEN: usize = 3 << 20;
-    let flood = format!("head -c {LEN} /dev/zero & head -c {LEN} /dev/zero | tr '\\0' e >&2; wait; exit 5");
+    let flood =
+        format!("head -c {LEN} /dev/zero & head -c {LEN} /dev/zero | tr '\\0' e >&2; wait; exit 5");
     for version in all() {
         let peer = Peer::start(version, &[]);
         let output = peer.log_in().exec(&flood).timeout(TIME).output().unwrap();
@@ -162,12 +183,18 @@ fn each_direction_ends_on_its_own() {
         let peer = Peer::start(version, &[]);
         let client = peer.log_in();
         // Our EOF first: what the command says after it still comes.
-        let mut child = client.exec("cat >/dev/null; echo after; exit 2").spawn().unwrap();
+        let mut child = client
+            .exec("cat >/dev/null; echo after; exit 2")
+            .spawn()
+            .unwrap();
         let mut stdin = child.stdin.take().unwrap();
         stdin.write_all(b"data").unwrap();
         drop(stdin);
         let output = child.wait_with_output().unwrap();
-        assert_eq!((output.stdout.as_slice(), output.status), (&b"after\n"[..], ExitStatus::Code(2)));
+        assert_eq!(
+            (output.stdout.as_slice(), output.status),
+            (&b"after\n"[..], ExitStatus::Code(2))
+        );
         // The peer's EOF first: what we write after it still arrives.
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
@@ -188,7 +215,9 @@ fn each_direction_ends_on_its_own() {
         let mut child = client.exec("exit 6").spawn().unwrap();
         let mut stdin = child.stdin.take().unwrap();
         let block = vec![0; 64 * 1024];
-        let error = (0..10_000).find_map(|_| stdin.write_all(&block).err()).unwrap();
+        let error = (0..10_000)
+            .find_map(|_| stdin.write_all(&block).err())
+            .unwrap();
         assert_eq!(error.kind(), io::ErrorKind::BrokenPipe);
         assert_eq!(child.wait_timeout(TIME).unwrap(), ExitStatus::Code(6));
     }
@@ -199,28 +228,54 @@ fn signals_go_to_the_command_and_come_back_from_it() {
     for version in all() {
         let peer = Peer::of_ordinary_user(version);
         let client = peer.log_in();
-        for (name, wanted) in [("TERM", Signal::TERM), ("KILL", Signal::KILL), ("SEGV", Signal::SEGV)] {
+        for (name, wanted) in [
+            ("TERM", Signal::TERM),
+            ("KILL", Signal::KILL),
+            ("SEGV", Signal::SEGV),
+        ] {
             let status = client.exec(format!("kill -{name} $$")).status().unwrap();
-            let ExitStatus::Signal(ended) = status else { panic!("{status}") };
+            let ExitStatus::Signal(ended) = status else {
+                panic!("{status}")
+            };
             assert_eq!(ended.signal, wanted);
         }
-        for signal in [Signal::TERM, Signal::INT, Signal::KILL, Signal::HUP, Signal::USR1] {
+        for signal in [
+            Signal::TERM,
+            Signal::INT,
+            Signal::KILL,
+            Signal::HUP,
+            Signal::USR1,
+        ] {
             let mut child = started(&client, "exec sleep 1000");
             child.signal(&signal).unwrap();
             let status = child.wait_timeout(TIME).unwrap();
-            let ExitStatus::Signal(ended) = status else { panic!("{signal}: {status}") };
+            let ExitStatus::Signal(ended) = status else {
+                panic!("{signal}: {status}")
+            };
             assert_eq!(ended.signal, signal);
         }
-        let mut child = started(&client, "trap 'echo caught; exit 8' USR1; while :; do sleep 0.02; done");
+        let mut child = started(
+            &client,
+            "trap 'echo caught; exit 8' USR1; while :; do sleep 0.02; done",
+        );
         thread::sleep(Duration::from_millis(50));
         child.signal(&Signal::USR1).unwrap();
         assert_eq!(child.wait_timeout(TIME).unwrap(), ExitStatus::Code(8));
         let mut text = String::new();
-        child.stdout.take().unwrap().read_to_string(&mut text).unwrap();
+        child
+            .stdout
+            .take()
+            .unwrap()
+            .read_to_string(&mut text)
+            .unwrap();
         assert_eq!(text, "caught\n");
 
         let finished = peer.ssh().run("kill -TERM $$", "", TIME).expect_code(255);
-        assert!(finished.stderr_text().contains("TERM"), "{}", finished.stderr_text());
+        assert!(
+            finished.stderr_text().contains("TERM"),
+            "{}",
+            finished.stderr_text()
+        );
     }
 }
 
@@ -232,16 +287,29 @@ fn a_terminal_has_the_size_and_the_modes_that_were_asked_for() {
         let mut modes = TerminalModes::new();
         modes.push(Mode::ECHO, 0);
         modes.push(Mode::VINTR, 17);
-        let pty = PtyRequest { modes, ..terminal(101, 37) };
+        let pty = PtyRequest {
+            modes,
+            ..terminal(101, 37)
+        };
         let command = "tty; echo $TERM; stty size; stty -a; read line; stty size; exit 9";
         let mut child = client.exec(command).pty(pty).spawn().unwrap();
         let (mut stdin, mut stdout) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
         let text = read_until(&mut stdout, "37 101\r\n");
-        assert!(text.starts_with("/dev/pts/") && text.contains("vt100\r\n"), "{text:?}");
+        assert!(
+            text.starts_with("/dev/pts/") && text.contains("vt100\r\n"),
+            "{text:?}"
+        );
         let text = read_until(&mut stdout, "-echoprt");
-        assert!(text.contains("intr = ^Q;") && text.contains("-echo "), "{text:?}");
+        assert!(
+            text.contains("intr = ^Q;") && text.contains("-echo "),
+            "{text:?}"
+        );
         child
-            .resize(WindowSize { columns: 64, rows: 12, ..WindowSize::default() })
+            .resize(WindowSize {
+                columns: 64,
+                rows: 12,
+                ..WindowSize::default()
+            })
             .unwrap();
         stdin.write_all(b"\n").unwrap();
         let mut rest = String::new();
@@ -250,21 +318,46 @@ fn a_terminal_has_the_size_and_the_modes_that_were_asked_for() {
         assert_eq!(child.wait_timeout(TIME).unwrap(), ExitStatus::Code(9));
 
         // ^C is typed, and the terminal makes a signal of it.
-        let mut child = client.exec("echo runs; exec sleep 1000").pty(terminal(80, 24)).spawn().unwrap();
+        let mut child = client
+            .exec("echo runs; exec sleep 1000")
+            .pty(terminal(80, 24))
+            .spawn()
+            .unwrap();
         read_until(child.stdout.as_mut().unwrap(), "runs\r\n");
         child.stdin.as_mut().unwrap().write_all(b"\x03").unwrap();
         let status = child.wait_timeout(TIME).unwrap();
-        assert!(matches!(&status, ExitStatus::Signal(ended) if ended.signal == Signal::INT), "{status}");
+        assert!(
+            matches!(&status, ExitStatus::Signal(ended) if ended.signal == Signal::INT),
+            "{status}"
+        );
 
         // A break on a terminal is granted, without one it is not.
-        let child = client.exec("sleep 1000").pty(terminal(80, 24)).spawn().unwrap();
-        child.channel().send_break(Duration::from_millis(500)).unwrap();
+        let child = client
+            .exec("sleep 1000")
+            .pty(terminal(80, 24))
+            .spawn()
+            .unwrap();
+        child
+            .channel()
+            .send_break(Duration::from_millis(500))
+            .unwrap();
         let child = client.exec("sleep 1000").spawn().unwrap();
         let refused = child.channel().send_break(Duration::from_millis(500));
-        assert!(matches!(refused, Err(Error::Refused("break"))), "{refused:?}");
+        assert!(
+            matches!(refused, Err(Error::Refused("break"))),
+            "{refused:?}"
+        );
 
-        let finished = peer.ssh().flag("-tt").run("tty; exit 3", "", TIME).expect_code(3);
-        assert!(finished.stdout_text().starts_with("/dev/pts/"), "{}", finished.stdout_text());
+        let finished = peer
+            .ssh()
+            .flag("-tt")
+            .run("tty; exit 3", "", TIME)
+            .expect_code(3);
+        assert!(
+            finished.stdout_text().starts_with("/dev/pts/"),
+            "{}",
+            finished.stdout_text()
+        );
     }
 }
 
@@ -287,17 +380,29 @@ fn environment_variables_that_the_server_takes_arrive() {
 #[test]
 fn what_the_server_refuses_is_told() {
     for version in all() {
-        let peer = Peer::start(version, &["MaxSessions 2", "PermitTTY no", "AllowTcpForwarding no"]);
+        let peer = Peer::start(
+            version,
+            &["MaxSessions 2", "PermitTTY no", "AllowTcpForwarding no"],
+        );
         let client = peer.log_in();
         let refused = client.exec("true").pty(terminal(80, 24)).spawn().map(drop);
-        assert!(matches!(refused, Err(Error::Refused("pty-req"))), "{refused:?}");
+        assert!(
+            matches!(refused, Err(Error::Refused("pty-req"))),
+            "{refused:?}"
+        );
         let refused = client.subsystem("no-such-subsystem").map(drop);
-        assert!(matches!(refused, Err(Error::Refused("subsystem"))), "{refused:?}");
+        assert!(
+            matches!(refused, Err(Error::Refused("subsystem"))),
+            "{refused:?}"
+        );
         let refused = client.direct_tcpip("127.0.0.1", 1).map(drop);
         assert!(
             matches!(
                 refused,
-                Err(Error::OpenFailed { reason: OpenFailureReason::ADMINISTRATIVELY_PROHIBITED, .. })
+                Err(Error::OpenFailed {
+                    reason: OpenFailureReason::ADMINISTRATIVELY_PROHIBITED,
+                    ..
+                })
             ),
             "{refused:?}"
         );
@@ -306,18 +411,27 @@ fn what_the_server_refuses_is_told() {
         assert!(
             matches!(
                 refused,
-                Err(Error::OpenFailed { reason: OpenFailureReason::CONNECT_FAILED, .. })
+                Err(Error::OpenFailed {
+                    reason: OpenFailureReason::CONNECT_FAILED,
+                    ..
+                })
             ),
             "{refused:?}"
         );
         let refused = client.global_request("nothing@example.com", b"", true);
-        assert!(matches!(refused, Err(Error::Refused("global request"))), "{refused:?}");
+        assert!(
+            matches!(refused, Err(Error::Refused("global request"))),
+            "{refused:?}"
+        );
         let both = [started(&client, "cat"), started(&client, "cat")];
         let third = client.exec("true").spawn().map(drop);
         assert!(
             matches!(
                 third,
-                Err(Error::OpenFailed { reason: OpenFailureReason::CONNECT_FAILED, .. })
+                Err(Error::OpenFailed {
+                    reason: OpenFailureReason::CONNECT_FAILED,
+                    ..
+                })
             ),
             "{third:?}"
         );
@@ -390,7 +504,10 @@ fn a_tcp_connection_goes_through_the_server() {
         assert!(
             matches!(
                 refused,
-                Err(Error::OpenFailed { reason: OpenFailureReason::CONNECT_FAILED, .. })
+                Err(Error::OpenFailed {
+                    reason: OpenFailureReason::CONNECT_FAILED,
+                    ..
+                })
             ),
             "{refused:?}"
         );
@@ -419,18 +536,33 @@ fn both_sides_ask_whether_the_other_is_there() {
     for version in all() {
         let peer = Peer::start(
             version,
-            &["ClientAliveInterval 1", "ClientAliveCountMax 2", "LogLevel DEBUG3"],
+            &[
+                "ClientAliveInterval 1",
+                "ClientAliveCountMax 2",
+                "LogLevel DEBUG3",
+            ],
         );
         // The server asks, and this client answers.
         let passive = peer.log_in();
         // This client asks more often than the server does.
         let active = log_in(&peer.sshd, &peer.key, |config| {
-            config.transport.keepalive = Some(Keepalive { interval: Duration::from_millis(300), count: 2 });
+            config.transport.keepalive = Some(Keepalive {
+                interval: Duration::from_millis(300),
+                count: 2,
+            });
         });
         thread::sleep(Duration::from_millis(3_600));
         for client in [&passive, &active] {
-            assert!(client.is_alive(), "{:?}\n{}", client.closed(), peer.sshd.log());
-            assert_eq!(client.exec("echo alive").output().unwrap().stdout, b"alive\n");
+            assert!(
+                client.is_alive(),
+                "{:?}\n{}",
+                client.closed(),
+                peer.sshd.log()
+            );
+            assert_eq!(
+                client.exec("echo alive").output().unwrap().stdout,
+                b"alive\n"
+            );
         }
         let log = peer.sshd.log();
         assert!(log.contains("keepalive@openssh.com"), "{log}");
@@ -442,16 +574,26 @@ fn a_server_that_is_frozen_is_noticed() {
     for version in all() {
         let peer = Peer::start(version, &[]);
         let client = log_in(&peer.sshd, &peer.key, |config| {
-            config.transport.keepalive = Some(Keepalive { interval: Duration::from_millis(200), count: 2 });
+            config.transport.keepalive = Some(Keepalive {
+                interval: Duration::from_millis(200),
+                count: 2,
+            });
         });
         let mut child = started(&client, "exec sleep 1000");
-        let below: Vec<i64> = conformance::peers::descendants(peer.sshd.pid()).into_iter().map(i64::from).collect();
+        let below: Vec<i64> = conformance::peers::descendants(peer.sshd.pid())
+            .into_iter()
+            .map(i64::from)
+            .collect();
         conformance::peers::signal("STOP", &below);
         let start = Instant::now();
         let error = child.wait_timeout(TIME).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::TimedOut, "{error}");
         assert!(matches!(error, Error::Connection(_)), "{error:?}");
-        assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
+        assert!(
+            start.elapsed() < Duration::from_secs(5),
+            "{:?}",
+            start.elapsed()
+        );
     }
 }
 
@@ -466,7 +608,10 @@ fn a_broken_connection_is_an_error_and_no_end_of_file() {
         let reader = thread::spawn(move || stdout.read_to_end(&mut Vec::new()));
         drop(peer);
         let error = child.wait_timeout(TIME).unwrap_err();
-        assert!(matches!(error, Error::Connection(_) | Error::Io(_)), "{error:?}");
+        assert!(
+            matches!(error, Error::Connection(_) | Error::Io(_)),
+            "{error:?}"
+        );
         assert!(reader.join().unwrap().is_err());
         assert!(client.exec("true").spawn().is_err());
         assert!(client.exec("true").output().is_err());

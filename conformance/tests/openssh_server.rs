@@ -27,14 +27,21 @@ struct Peer<S> {
 fn key() -> (KeyPair, TempDir) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("id");
-    (KeyPair::generate(Version::V10_0, KeyKind::Ed25519, &path, ""), folder)
+    (
+        KeyPair::generate(Version::V10_0, KeyKind::Ed25519, &path, ""),
+        folder,
+    )
 }
 
 /// The example.
 fn example(arguments: &[&str]) -> Peer<SshdExample> {
     let (key, folder) = key();
     let server = SshdExample::start(&[KeyKind::Ed25519], &[&key], arguments);
-    Peer { server, key, folder }
+    Peer {
+        server,
+        key,
+        folder,
+    }
 }
 
 /// The library's server within this process.
@@ -46,7 +53,11 @@ fn within(terminals: bool, keepalive: Option<Keepalive>) -> Peer<OurServer> {
         ..Accounts::default()
     };
     let server = OurServer::start(accounts, |config| config.transport.keepalive = keepalive);
-    Peer { server, key, folder }
+    Peer {
+        server,
+        key,
+        folder,
+    }
 }
 
 impl Peer<SshdExample> {
@@ -66,7 +77,9 @@ fn commands_have_streams_and_exit_statuses() {
     let peer = example(&[]);
     for version in all() {
         let ssh = peer.ssh(version);
-        let finished = ssh.run("echo out; echo err >&2; cat; pwd; exit 7", "in\n", TIME).expect_code(7);
+        let finished = ssh
+            .run("echo out; echo err >&2; cat; pwd; exit 7", "in\n", TIME)
+            .expect_code(7);
         assert_eq!(
             finished.stdout_text(),
             format!("out\nin\n{}\n", peer.server.home().display())
@@ -85,12 +98,17 @@ fn commands_have_streams_and_exit_statuses() {
 #[test]
 fn three_megabytes_on_both_streams_at_once_arrive() {
     const LEN: usize = 3 << 20;
-    let flood = format!("head -c {LEN} /dev/zero & head -c {LEN} /dev/zero | tr '\\0' e >&2; wait; exit 5");
+    let flood =
+        format!("head -c {LEN} /dev/zero & head -c {LEN} /dev/zero | tr '\\0' e >&2; wait; exit 5");
     let peer = example(&[]);
     for version in all() {
         let finished = peer.ssh(version).run(&flood, "", TIME).expect_code(5);
         assert!(finished.stdout == vec![0; LEN], "{}", finished.stdout.len());
-        assert!(finished.stderr == vec![b'e'; LEN], "{}", finished.stderr.len());
+        assert!(
+            finished.stderr == vec![b'e'; LEN],
+            "{}",
+            finished.stderr.len()
+        );
     }
 }
 
@@ -100,7 +118,9 @@ fn each_direction_ends_on_its_own() {
     for version in all() {
         let ssh = peer.ssh(version);
         // The client's EOF first.
-        let finished = ssh.run("cat >/dev/null; echo after; exit 2", "data", TIME).expect_code(2);
+        let finished = ssh
+            .run("cat >/dev/null; echo after; exit 2", "data", TIME)
+            .expect_code(2);
         assert_eq!(finished.stdout_text(), "after\n");
         // The command's EOF first: its stdout is closed, and it still reads what is written later.
         let mut child = ssh
@@ -142,11 +162,15 @@ fn a_signal_that_ends_the_command_is_told() {
 fn a_client_that_goes_away_takes_its_command_along() {
     let peer = example(&[]);
     for version in all() {
-        let finished: Finished = peer.ssh(version).run("echo $$; exec sleep 1000", "", Duration::from_secs(1));
+        let finished: Finished =
+            peer.ssh(version)
+                .run("echo $$; exec sleep 1000", "", Duration::from_secs(1));
         assert!(finished.timed_out);
         let id: u32 = finished.stdout_text().trim().parse().unwrap();
         let deadline = Instant::now() + Duration::from_secs(10);
-        while fs::read_to_string(format!("/proc/{id}/stat")).is_ok_and(|stat| !stat.contains(") Z ")) {
+        while fs::read_to_string(format!("/proc/{id}/stat"))
+            .is_ok_and(|stat| !stat.contains(") Z "))
+        {
             assert!(Instant::now() < deadline, "process {id} is still there");
             thread::sleep(Duration::from_millis(10));
         }
@@ -176,14 +200,22 @@ fn read_until(pty: &pty::Pty, end: &str) -> String {
     while !text.ends_with(end.as_bytes()) {
         match reader.read(&mut byte) {
             Ok(1) => text.extend_from_slice(&byte),
-            other => panic!("{other:?}, no {end:?} in {:?}", String::from_utf8_lossy(&text)),
+            other => panic!(
+                "{other:?}, no {end:?} in {:?}",
+                String::from_utf8_lossy(&text)
+            ),
         }
     }
     String::from_utf8_lossy(&text).into_owned()
 }
 
 /// Starts `ssh` on a terminal of its own.
-fn on_terminal(ssh: &Ssh, remote: &str, rows: u16, columns: u16) -> (pty::Pty, std::process::Child) {
+fn on_terminal(
+    ssh: &Ssh,
+    remote: &str,
+    rows: u16,
+    columns: u16,
+) -> (pty::Pty, std::process::Child) {
     let (pty, pts) = pty::open().unwrap();
     pty.resize(pty_process::Size::new(rows, columns)).unwrap();
     let child = pty::Command::from(ssh.command(remote)).spawn(pts).unwrap();
@@ -194,8 +226,16 @@ fn on_terminal(ssh: &Ssh, remote: &str, rows: u16, columns: u16) -> (pty::Pty, s
 fn a_terminal_has_a_size_that_changes_with_the_clients() {
     let peer = example(&[]);
     for version in all() {
-        let finished = peer.ssh(version).flag("-tt").run("tty; exit 3", "", TIME).expect_code(3);
-        assert!(finished.stdout_text().starts_with("/dev/pts/"), "{}", finished.stdout_text());
+        let finished = peer
+            .ssh(version)
+            .flag("-tt")
+            .run("tty; exit 3", "", TIME)
+            .expect_code(3);
+        assert!(
+            finished.stdout_text().starts_with("/dev/pts/"),
+            "{}",
+            finished.stdout_text()
+        );
 
         let ssh = peer.ssh(version).flag("-t");
         let remote = "stty size; trap 'stty size; exit 9' WINCH; while :; do sleep 0.02; done";
@@ -207,7 +247,12 @@ fn a_terminal_has_a_size_that_changes_with_the_clients() {
         assert_eq!(child.wait().unwrap().code(), Some(9));
 
         // ^C is typed, and the terminal makes a signal of it.
-        let (pty, mut child) = on_terminal(&ssh, "trap 'echo caught; exit 5' INT; echo runs; while :; do sleep 0.02; done", 24, 80);
+        let (pty, mut child) = on_terminal(
+            &ssh,
+            "trap 'echo caught; exit 5' INT; echo runs; while :; do sleep 0.02; done",
+            24,
+            80,
+        );
         read_until(&pty, "runs\r\n");
         (&pty).write_all(b"\x03").unwrap();
         read_until(&pty, "caught\r\n");
@@ -248,10 +293,29 @@ fn what_our_server_refuses_is_told() {
     let peer = within(false, None);
     for version in all() {
         // Whoever insists on a terminal gets nothing without one.
-        let finished = peer.ssh(version).flag("-tt").run("true", "", TIME).expect_code(255);
-        assert!(finished.stderr_text().contains("PTY allocation request failed"), "{}", finished.stderr_text());
-        let finished = peer.ssh(version).flag("-s").option("LogLevel", "INFO").run("nothing", "", TIME).expect_code(255);
-        assert!(finished.stderr_text().contains("subsystem request failed"), "{}", finished.stderr_text());
+        let finished = peer
+            .ssh(version)
+            .flag("-tt")
+            .run("true", "", TIME)
+            .expect_code(255);
+        assert!(
+            finished
+                .stderr_text()
+                .contains("PTY allocation request failed"),
+            "{}",
+            finished.stderr_text()
+        );
+        let finished = peer
+            .ssh(version)
+            .flag("-s")
+            .option("LogLevel", "INFO")
+            .run("nothing", "", TIME)
+            .expect_code(255);
+        assert!(
+            finished.stderr_text().contains("subsystem request failed"),
+            "{}",
+            finished.stderr_text()
+        );
     }
 }
 
@@ -272,7 +336,11 @@ fn sftp_puts_and_gets_files() {
         let batch = peer.folder.path().join("batch");
         fs::write(
             &batch,
-            format!("put {} there\nget there {}\nrename there gone\nls\n", local.display(), back.display()),
+            format!(
+                "put {} there\nget there {}\nrename there gone\nls\n",
+                local.display(),
+                back.display()
+            ),
         )
         .unwrap();
         let port = peer.server.address().port();
@@ -283,15 +351,29 @@ fn sftp_puts_and_gets_files() {
         command
             .arg("-S")
             .arg(version.path("usr/bin/ssh"))
-            .args(["-F", "none", "-o", "IdentitiesOnly=yes", "-o", "BatchMode=yes"])
-            .args(["-o", &format!("UserKnownHostsFile={}", known_hosts.display())])
+            .args([
+                "-F",
+                "none",
+                "-o",
+                "IdentitiesOnly=yes",
+                "-o",
+                "BatchMode=yes",
+            ])
+            .args([
+                "-o",
+                &format!("UserKnownHostsFile={}", known_hosts.display()),
+            ])
             .arg("-i")
             .arg(&peer.key.path)
             .args(["-P", &port.to_string(), "-b"])
             .arg(&batch)
             .arg("tester@127.0.0.1");
         let finished = run_with_timeout(command, "", TIME).expect_code(0);
-        assert!(finished.stdout_text().contains("gone"), "{}", finished.stdout_text());
+        assert!(
+            finished.stdout_text().contains("gone"),
+            "{}",
+            finished.stdout_text()
+        );
         assert!(fs::read(peer.server.home().join("gone")).unwrap() == data);
         assert!(fs::read(&back).unwrap() == data);
     }
@@ -307,7 +389,10 @@ fn twenty_clients_run_at_once() {
                 let (peer, data) = (&peer, &data[number * 1000..]);
                 scope.spawn(move || {
                     let command = format!("cat; exit {number}");
-                    let finished = peer.ssh(version).run(&command, data, TIME).expect_code(number as i32);
+                    let finished = peer
+                        .ssh(version)
+                        .run(&command, data, TIME)
+                        .expect_code(number as i32);
                     assert!(finished.stdout == data, "{number}");
                 });
             }
@@ -335,9 +420,13 @@ fn many_sessions_share_one_connection() {
             for number in 0..12 {
                 let (peer, socket) = (&peer, &socket);
                 scope.spawn(move || {
-                    let ssh = peer.ssh(version).option("ControlPath", &socket.display().to_string());
+                    let ssh = peer
+                        .ssh(version)
+                        .option("ControlPath", &socket.display().to_string());
                     let command = format!("cat; exit {number}");
-                    let finished = ssh.run(&command, vec![number as u8; 100_000], TIME).expect_code(number);
+                    let finished = ssh
+                        .run(&command, vec![number as u8; 100_000], TIME)
+                        .expect_code(number);
                     assert_eq!(finished.stdout, vec![number as u8; 100_000]);
                 });
             }
@@ -361,19 +450,33 @@ fn a_tcp_connection_goes_through_our_server() {
     let peer = within(false, None);
     let data = stream(5 << 20);
     for version in all() {
-        let ssh = peer.ssh(version).flag("-W").flag(&format!("127.0.0.1:{port}"));
+        let ssh = peer
+            .ssh(version)
+            .flag("-W")
+            .flag(&format!("127.0.0.1:{port}"));
         let finished = ssh.run("", &*data, TIME).expect_code(0);
         assert!(finished.stdout == data, "{}", finished.stdout.len());
         // Nobody listens on port 1.
-        let ssh = peer.ssh(version).option("LogLevel", "INFO").flag("-W").flag("127.0.0.1:1");
+        let ssh = peer
+            .ssh(version)
+            .option("LogLevel", "INFO")
+            .flag("-W")
+            .flag("127.0.0.1:1");
         let finished = ssh.run("", "", TIME).expect_code(255);
-        assert!(finished.stderr_text().contains("open failed"), "{}", finished.stderr_text());
+        assert!(
+            finished.stderr_text().contains("open failed"),
+            "{}",
+            finished.stderr_text()
+        );
     }
 }
 
 #[test]
 fn both_sides_ask_whether_the_other_is_there() {
-    let keepalive = Keepalive { interval: Duration::from_millis(300), count: 2 };
+    let keepalive = Keepalive {
+        interval: Duration::from_millis(300),
+        count: 2,
+    };
     let peer = within(false, Some(keepalive));
     thread::scope(|scope| {
         for version in all() {
@@ -391,7 +494,10 @@ fn both_sides_ask_whether_the_other_is_there() {
 
 #[test]
 fn a_client_that_is_frozen_is_noticed() {
-    let keepalive = Keepalive { interval: Duration::from_millis(200), count: 2 };
+    let keepalive = Keepalive {
+        interval: Duration::from_millis(200),
+        count: 2,
+    };
     for version in all() {
         let peer = within(false, Some(keepalive));
         let log = File::create(peer.folder.path().join("out")).unwrap();
@@ -409,7 +515,9 @@ fn a_client_that_is_frozen_is_noticed() {
         }
         assert!(descendants(std::process::id()).contains(&child.id()));
         signal("STOP", &[child.id().into()]);
-        peer.server.seen().wait_for("closed", Duration::from_secs(10));
+        peer.server
+            .seen()
+            .wait_for("closed", Duration::from_secs(10));
         child.kill().unwrap();
         child.wait().unwrap();
     }
