@@ -24,8 +24,11 @@ pub struct App {
     /// One line for each event that is not data.
     pub log: Vec<String>,
     /// What the server makes of attempts to log in.
-    pub judge: Option<Box<dyn FnMut(&mut Server, LoginAttempt)>>,
+    pub judge: Option<Judge>,
 }
+
+/// Decides about an attempt to log in.
+pub type Judge = Box<dyn FnMut(&mut Server, LoginAttempt)>;
 
 #[derive(Debug)]
 enum Program {

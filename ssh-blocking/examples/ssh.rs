@@ -10,6 +10,8 @@
 
 #[path = "common/modes.rs"]
 mod modes;
+#[path = "common/read_modes.rs"]
+mod read_modes;
 #[path = "common/ssh_options.rs"]
 mod ssh_options;
 
@@ -266,7 +268,7 @@ fn session(client: &Client, options: &Options) -> Result<i32, Failure> {
             rows: size.rows,
             width_px: size.width_px,
             height_px: size.height_px,
-            modes: terminal.as_ref().map(modes::read).unwrap_or_default(),
+            modes: terminal.as_ref().map(read_modes::read).unwrap_or_default(),
         });
     }
     let mut child = command.spawn()?;

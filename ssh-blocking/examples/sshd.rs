@@ -7,6 +7,8 @@
 
 #![cfg(unix)]
 
+#[path = "common/apply_modes.rs"]
+mod apply_modes;
 #[path = "common/modes.rs"]
 mod modes;
 
@@ -232,7 +234,7 @@ impl Handler for User {
         };
         resize(&pty, size);
         if let Ok(mut termios) = tcgetattr(&pty) {
-            modes::apply(&request.modes, &mut termios);
+            apply_modes::apply(&request.modes, &mut termios);
             // A mode that the terminal does not have is left out.
             _ = tcsetattr(&pty, OptionalActions::Now, &termios);
         }

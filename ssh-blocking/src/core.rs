@@ -470,7 +470,7 @@ impl<R: Role> Core<R> {
 
 impl ChannelState {
     /// Wakes whoever waits for `wish` or for anything; says how many threads that were.
-    fn wake(&mut self, wish: Wish) -> u64 {
+    fn wake(&self, wish: Wish) -> u64 {
         let mut woken = 0;
         for each in Wish::ALL {
             let waiting = self.waiting[each as usize];

@@ -46,7 +46,7 @@ const LINGER: Duration = Duration::from_secs(2);
 const FLUSH_ROUNDS: usize = 8;
 
 pub(crate) type Guard<'a, R> = MutexGuard<'a, Core<R>>;
-type LogCallback = Box<dyn FnMut(&LogRecord) + Send>;
+pub(crate) type LogCallback = Box<dyn FnMut(&LogRecord) + Send>;
 
 /// The read side of a socket.
 pub(crate) struct Reader {
@@ -91,7 +91,7 @@ pub(crate) fn seed() -> io::Result<Seed> {
 
 impl<R: Role> Shared<R> {
     /// Puts a connection on a transport. The caller spawns a thread for [`attend`](Self::attend), and for a pair
-    /// another one for [`read_pair`].
+    /// another one for [`read_pair`](Self::read_pair).
     pub(crate) fn new(
         conn: Connection<R>,
         transport: Transport,
@@ -136,7 +136,7 @@ impl<R: Role> Shared<R> {
             self.core.clear_poison();
             let mut core = poisoned.into_inner();
             core.over
-                .get_or_insert(ssh_proto::Error::Bug("a panic under the lock").into());
+                .get_or_insert_with(|| ssh_proto::Error::Bug("a panic under the lock").into());
             core.mute = true;
             self.attend.notify_one();
             core
@@ -375,7 +375,7 @@ impl<R: Role> Shared<R> {
                 Err(error) => {
                     // What the peer said before it went away can still be read, and ends the connection.
                     core.mute = true;
-                    core.io_error.get_or_insert(error.into());
+                    core.io_error.get_or_insert_with(|| error.into());
                 }
             }
             core.dispatch();
@@ -451,7 +451,7 @@ impl<R: Role> Shared<R> {
             if let Err(error) = polled
                 && error.kind() != io::ErrorKind::Interrupted
             {
-                core.io_error.get_or_insert(error.into());
+                core.io_error.get_or_insert_with(|| error.into());
                 reader.eof = true;
                 core.conn.handle_eof(Instant::now());
             }
@@ -484,7 +484,7 @@ impl<R: Role> Shared<R> {
         }
         let mut core = self.lock();
         core.over
-            .get_or_insert(ssh_proto::Error::LocallyClosed.into());
+            .get_or_insert_with(|| ssh_proto::Error::LocallyClosed.into());
         core.finished = true;
         self.progress.notify_all();
         drop(core);
@@ -663,7 +663,7 @@ impl<R: Role> Shared<R> {
                 {
                     let mut core = self.lock();
                     core.mute = true;
-                    core.io_error.get_or_insert(error.into());
+                    core.io_error.get_or_insert_with(|| error.into());
                 }
                 bytes.clear();
                 continue;
@@ -727,7 +727,7 @@ impl<R: Role> Shared<R> {
                 Ok(0) => ended = room > 0,
                 Ok(len) => input.advance(len),
                 Err(error) => {
-                    core.io_error.get_or_insert(error.into());
+                    core.io_error.get_or_insert_with(|| error.into());
                     ended = true;
                 }
             }

@@ -8,36 +8,36 @@ use lexopt::prelude::*;
 use ssh_blocking::ssh_proto::config::{ClientConfig, Keepalive};
 use ssh_blocking::ssh_proto::log::LogLevel;
 
-pub type Failure = Box<dyn std::error::Error>;
+pub(crate) type Failure = Box<dyn std::error::Error>;
 
 const USAGE: &str = "usage: ssh [-p PORT] [-i KEY]... [-l USER] [-o NAME=VALUE]... [-t] [-T] [-n] [-v] [-V] \
                      [user@]HOST [COMMAND...]";
 
 /// What the command line says.
-pub struct Options {
-    pub host: String,
-    pub port: u16,
-    pub user: String,
-    pub identities: Vec<PathBuf>,
+pub(crate) struct Options {
+    pub(crate) host: String,
+    pub(crate) port: u16,
+    pub(crate) user: String,
+    pub(crate) identities: Vec<PathBuf>,
     /// `None`: a shell.
-    pub command: Option<Vec<u8>>,
-    pub fingerprint: Option<String>,
-    pub connect_timeout: Option<Duration>,
-    pub config: ClientConfig,
-    pub no_input: bool,
+    pub(crate) command: Option<Vec<u8>>,
+    pub(crate) fingerprint: Option<String>,
+    pub(crate) connect_timeout: Option<Duration>,
+    pub(crate) config: ClientConfig,
+    pub(crate) no_input: bool,
     terminal: u32,
     no_terminal: bool,
 }
 
 impl Options {
     /// Whether a terminal is to be asked for.
-    pub fn tty(&self, local: bool) -> bool {
+    pub(crate) fn tty(&self, local: bool) -> bool {
         // As in OpenSSH: once asks for one where there is one here, twice in any case.
         !self.no_terminal
             && (self.terminal > 1 || local && (self.terminal > 0 || self.command.is_none()))
     }
 
-    pub fn from_arguments() -> Result<Self, Failure> {
+    pub(crate) fn from_arguments() -> Result<Self, Failure> {
         let mut parser = lexopt::Parser::from_env();
         let mut options = Self {
             host: String::new(),

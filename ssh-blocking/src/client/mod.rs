@@ -53,7 +53,7 @@ pub struct Client {
 struct Extras {
     /// One attempt to authenticate at a time.
     auth: Mutex<()>,
-    banner: Mutex<Option<Box<dyn FnMut(&str) + Send>>>,
+    banner: Mutex<Option<options::OnBanner>>,
     peer: Option<SocketAddr>,
 }
 
