@@ -154,21 +154,15 @@ impl<R: Role> Channel<R> {
         if bytes.is_empty() {
             return Ok(0);
         }
-        let deadline = self.write_deadline();
-        let mut blocked = false;
-        let len = self.shared().wait(
+        self.shared().wait_and_settle(
             self.interest(Wish::Write),
-            deadline,
+            self.write_deadline(),
             "room to write to the channel",
             |core| {
                 core.writes += 1;
-                blocked = core.blocked;
                 core.write(self.inner.id, stream, bytes)
             },
-        )??;
-        // The socket may have become full by this write.
-        self.shared().settle(deadline);
-        Ok(len)
+        )?
     }
 
     /// Hands out everything that is unread of a stream, without a copy to a buffer of the caller's own, and waits

@@ -158,8 +158,34 @@ impl<R: Role> Shared<R> {
         interest: Interest<'_>,
         deadline: Option<Instant>,
         what: &'static str,
-        mut ready: impl FnMut(&mut Core<R>) -> Option<T>,
+        ready: impl FnMut(&mut Core<R>) -> Option<T>,
     ) -> Result<T, Error> {
+        let (core, result) = self.wait_locked(interest, deadline, what, ready);
+        self.finish(core);
+        result
+    }
+
+    /// [`wait`](Self::wait) for what writes: also waits until the socket has taken it.
+    pub(crate) fn wait_and_settle<T>(
+        &self,
+        interest: Interest<'_>,
+        deadline: Option<Instant>,
+        what: &'static str,
+        ready: impl FnMut(&mut Core<R>) -> Option<T>,
+    ) -> Result<T, Error> {
+        let (core, result) = self.wait_locked(interest, deadline, what, ready);
+        let core = self.settle(core, deadline);
+        self.finish(core);
+        result
+    }
+
+    fn wait_locked<T>(
+        &self,
+        interest: Interest<'_>,
+        deadline: Option<Instant>,
+        what: &'static str,
+        mut ready: impl FnMut(&mut Core<R>) -> Option<T>,
+    ) -> (Guard<'_, R>, Result<T, Error>) {
         let mut core = self.lock();
         let mut lease: Option<Box<Reader>> = None;
         let result = loop {
@@ -201,13 +227,13 @@ impl<R: Role> Shared<R> {
         if let Some(reader) = lease {
             self.put_down(&mut core, reader);
         }
-        self.finish(core);
-        result
+        (core, result)
     }
 
-    /// Waits until the socket has taken what was written, driving if nobody else does.
-    pub(crate) fn settle(&self, deadline: Option<Instant>) {
-        let mut core = self.lock();
+    /// Waits until the socket has taken what was written, driving if nobody else does: who writes much is slowed down to
+    /// the speed of the socket, and needs no help from the attendant.
+    fn settle<'a>(&'a self, core: Guard<'a, R>, deadline: Option<Instant>) -> Guard<'a, R> {
+        let (mut core, _) = self.flush(core);
         while core.blocked && core.over.is_none() {
             if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
                 break;
@@ -219,7 +245,7 @@ impl<R: Role> Shared<R> {
             core = self.turn(core, &mut reader, deadline, false);
             self.put_down(&mut core, reader);
         }
-        self.finish(core);
+        core
     }
 
     /// Has the attendant drive at once where others wait: the caller got what it wanted and will not come back soon.
