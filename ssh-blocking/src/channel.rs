@@ -7,9 +7,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use ssh_proto::error::DisconnectReason;
-use ssh_proto::limits::PACKET_DATA_LEN;
 use ssh_proto::{
-    ChannelId, ClientRole, Misuse, Received, RequestId, Role, ServerRole, Signal, Stream,
+    ChannelId, ClientRole, Draft, Misuse, Received, RequestId, Role, ServerRole, Signal, Stream,
     WindowSize,
 };
 
@@ -137,12 +136,17 @@ impl<R: Role> Channel<R> {
         if buf.is_empty() {
             return Ok(0);
         }
-        self.shared().wait(
+        let result = self.shared().wait(
             self.interest(Wish::read(stream)),
             self.read_deadline(),
             "data of the channel",
             |core| core.read(self.inner.id, stream, buf),
-        )?
+        )?;
+        if matches!(result, Ok(0)) {
+            // Whoever got EOF does not come back soon.
+            self.shared().hand_over();
+        }
+        result
     }
 
     /// Writes to one of the two streams as much as there is room for, at least one byte.
@@ -219,22 +223,41 @@ impl<R: Role> Channel<R> {
         stream: Stream,
         reader: &mut (impl Read + ?Sized),
     ) -> io::Result<u64> {
-        // What fills one write to the socket.
-        let mut buf = vec![0; 2 * PACKET_DATA_LEN];
+        let mut draft = Draft::new();
+        self.with(|channel| {
+            channel.lay_out(stream, &mut draft);
+            Ok(())
+        })?;
         let mut total = 0;
         loop {
-            let len = match reader.read(&mut buf) {
+            let len = match reader.read_vectored(&mut draft.slices()) {
                 Ok(0) => return Ok(total),
                 Ok(len) => len,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 Err(error) => return Err(error),
             };
-            let mut rest = &buf[..len];
-            while !rest.is_empty() {
-                rest = &rest[self.write_stream(stream, rest)?..];
+            draft.fill(len);
+            while !draft.is_empty() {
+                self.send_draft(stream, &mut draft)?;
             }
             total += len as u64;
         }
+    }
+
+    fn send_draft(&self, stream: Stream, draft: &mut Draft) -> Result<(), Error> {
+        let deadline = self.write_deadline();
+        self.shared().wait(
+            self.interest(Wish::Write),
+            deadline,
+            "room to write to the channel",
+            |core| {
+                core.writes += 1;
+                core.send(self.inner.id, stream, draft)
+            },
+        )??;
+        // The socket may have become full by this write.
+        self.shared().settle(deadline);
+        Ok(())
     }
 
     /// The stream of extended data of type 1, as a reader on a client, and as a writer on a server.

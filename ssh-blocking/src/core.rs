@@ -8,8 +8,8 @@ use std::sync::{Arc, Condvar};
 use std::time::Instant;
 
 use ssh_proto::{
-    ChannelEvent, ChannelId, ChannelRequest, Connection, Misuse, Received, RequestId, RequestToken,
-    Role, Stream, WriteError,
+    ChannelEvent, ChannelId, ChannelRequest, Connection, Draft, Misuse, Received, RequestId,
+    RequestToken, Role, Stream, WriteError,
 };
 
 use crate::driver::Reader;
@@ -427,6 +427,26 @@ impl<R: Role> Core<R> {
             }
         }
         (done > 0).then_some(Ok(done))
+    }
+
+    /// Sends what there is room for of a draft. `None`: no room yet.
+    pub(crate) fn send(
+        &mut self,
+        id: ChannelId,
+        stream: Stream,
+        draft: &mut Draft,
+    ) -> Option<Result<(), Error>> {
+        let Some(mut channel) = self.conn.channel(id) else {
+            return Some(Err(self.ended()));
+        };
+        match channel.send(stream, draft) {
+            Ok(_) => Some(Ok(())),
+            Err(WriteError::Blocked) => None,
+            Err(_) => {
+                let error = self.over.clone().unwrap_or(Error::ChannelClosed);
+                Some(Err(error))
+            }
+        }
     }
 
     /// Counts the calling thread among those that wait, or takes it out again.

@@ -170,5 +170,5 @@ pub use connection::{Client, Connection, Server, Session};
 pub use crypto::drbg::Seed;
 pub use error::{DisconnectReason, Error, Misuse, WriteError};
 pub use kex::{DirectionAlgorithms, Negotiated};
-pub use packet::Input;
+pub use packet::{Draft, Input};
 pub use secret::Secret;
