@@ -195,13 +195,13 @@ fn log_in(client: &Client, options: &Options, identities: Vec<Identity>) -> Resu
     }
 }
 
-type Sign = Box<dyn FnMut(&ssh_blocking::ssh_proto::SignatureRequest) -> Option<Vec<u8>>>;
+type Sign = Box<dyn FnMut(&ssh_proto::SignatureRequest) -> Option<Vec<u8>>>;
 
 fn signer(identity: Identity) -> Result<Arc<PrivateKey>, (PublicKey, Sign)> {
     match identity {
         Identity::Open(key) => Ok(key),
         Identity::Locked { path, file, public } => {
-            let sign = move |request: &ssh_blocking::ssh_proto::SignatureRequest| {
+            let sign = move |request: &ssh_proto::SignatureRequest| {
                 for _ in 0..3 {
                     let prompt = format!("Enter passphrase for key '{}': ", path.display());
                     let passphrase = ask_secret(&prompt)?;

@@ -239,19 +239,15 @@ impl<R: Role> Channel<R> {
     }
 
     fn send_draft(&self, stream: Stream, draft: &mut Draft) -> Result<(), Error> {
-        let deadline = self.write_deadline();
-        self.shared().wait(
+        self.shared().wait_and_settle(
             self.interest(Wish::Write),
-            deadline,
+            self.write_deadline(),
             "room to write to the channel",
             |core| {
                 core.writes += 1;
                 core.send(self.inner.id, stream, draft)
             },
-        )??;
-        // The socket may have become full by this write.
-        self.shared().settle(deadline);
-        Ok(())
+        )?
     }
 
     /// The stream of extended data of type 1, as a reader on a client, and as a writer on a server.
