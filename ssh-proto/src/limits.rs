@@ -175,6 +175,15 @@ pub struct RekeyLimits {
     pub time: Option<Duration>,
 }
 
+impl RekeyLimits {
+    /// What is asked for below this is taken as this: an exchange has to end before the next one is due.
+    pub const LEAST_BYTES: u64 = 1024;
+    /// As [`LEAST_BYTES`](Self::LEAST_BYTES), in packets.
+    pub const LEAST_PACKETS: u64 = 4;
+    /// As [`LEAST_BYTES`](Self::LEAST_BYTES), in time.
+    pub const LEAST_TIME: Duration = Duration::from_secs(1);
+}
+
 impl Default for RekeyLimits {
     fn default() -> Self {
         Self {

@@ -199,9 +199,10 @@ impl Channels {
         }
     }
 
-    /// Tokens are numbered from here on: drawn, so that those of another connection do not fit.
+    /// Tokens and channels are numbered from here on: drawn, so that those of another connection do not fit.
     pub(crate) const fn number_from(&mut self, serial: u32) {
         self.shared.next_serial = serial;
+        self.slots.number_from(serial);
     }
 
     /// Authentication has succeeded: before that every command is [`Misuse::NotAuthenticated`].

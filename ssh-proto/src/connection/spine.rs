@@ -403,6 +403,8 @@ impl<R: Role> Connection<R> {
     pub(super) fn fail(&mut self, error: Error) {
         let text = match &error {
             Error::Bug(_) => "internal error".to_owned(),
+            // It is the peer who reads it: it did wrong, not its peer.
+            Error::Peer(error) => error.to_string(),
             other => other.to_string(),
         };
         self.end(error.disconnect_reason(), &text, error);
