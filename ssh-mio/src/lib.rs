@@ -1,4 +1,4 @@
-//! SSHv2 clients and servers on [mio](mio), over the state machine of [`ssh_proto`]: one thread serves thousands of
+//! SSHv2 clients and servers on [mio], over the state machine of [`ssh_proto`]: one thread serves thousands of
 //! connections.
 //!
 //! A [`Session`] is an [`ssh_proto::Connection`] on a non-blocking stream. It moves the bytes and keeps account of
