@@ -1,24 +1,21 @@
 //! A channel as a stream: `Read` and `Write` with deadlines, half-close, stderr.
 
 use std::fmt;
-use std::io::{self, Read, Write};
+use std::io::{self, IoSlice, Read, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use ssh_proto::error::DisconnectReason;
-use ssh_proto::limits::PACKET_DATA_LEN;
 use ssh_proto::{
-    ChannelId, ClientRole, Misuse, RequestId, Role, ServerRole, Signal, Stream, WindowSize,
+    ChannelId, ClientRole, Draft, Misuse, Received, RequestId, Role, ServerRole, Signal, Stream,
+    WindowSize,
 };
 
 use crate::core::{Call, Core, Gate, Interest, Wish};
 use crate::driver::Shared;
 use crate::error::Error;
 use crate::exit::ExitStatus;
-
-/// How much [`Channel::copy_to`] and the like move at a time.
-pub(crate) const COPY_LEN: usize = 128 * 1024;
 
 /// What every handle of a connection holds. The last one to go ends the connection.
 pub(crate) struct Owner<R: Role> {
@@ -139,17 +136,17 @@ impl<R: Role> Channel<R> {
         if buf.is_empty() {
             return Ok(0);
         }
-        let wish = if stream == Stream::STDERR {
-            Wish::Stderr
-        } else {
-            Wish::Read
-        };
-        self.shared().wait(
-            self.interest(wish),
+        let result = self.shared().wait(
+            self.interest(Wish::read(stream)),
             self.read_deadline(),
             "data of the channel",
             |core| core.read(self.inner.id, stream, buf),
-        )?
+        )?;
+        if matches!(result, Ok(0)) {
+            // Whoever got EOF does not come back soon.
+            self.shared().hand_over();
+        }
+        result
     }
 
     /// Writes to one of the two streams as much as there is room for, at least one byte.
@@ -177,7 +174,8 @@ impl<R: Role> Channel<R> {
     /// Hands out everything that is unread of a stream, without a copy to a buffer of the caller's own, and waits
     /// for EOF: until then each chunk is written to `writer`. Says how many bytes there were.
     ///
-    /// `writer` is called without any lock held, with up to 128 KiB at a time.
+    /// `writer` is called without any lock held, with the blocks that were read from the socket, so each byte is
+    /// copied by nobody but the system.
     ///
     /// # Errors
     ///
@@ -191,15 +189,22 @@ impl<R: Role> Channel<R> {
         stream: Stream,
         writer: &mut (impl Write + ?Sized),
     ) -> io::Result<u64> {
-        let mut buf = vec![0; COPY_LEN];
         let mut total = 0;
+        let mut done: Option<Received> = None;
         loop {
-            let len = self.read_stream(stream, &mut buf)?;
-            if len == 0 {
+            // The block that was written goes back under the same lock under which the next one is taken.
+            let taken = self.shared().wait(
+                self.interest(Wish::read(stream)),
+                self.read_deadline(),
+                "data of the channel",
+                |core| core.take(self.inner.id, stream, &mut done),
+            )??;
+            let Some(taken) = taken else {
                 return Ok(total);
-            }
-            writer.write_all(&buf[..len])?;
-            total += len as u64;
+            };
+            write_pieces(writer, &taken)?;
+            total += taken.len() as u64;
+            done = Some(taken);
         }
     }
 
@@ -218,22 +223,41 @@ impl<R: Role> Channel<R> {
         stream: Stream,
         reader: &mut (impl Read + ?Sized),
     ) -> io::Result<u64> {
-        // What fills one write to the socket.
-        let mut buf = vec![0; 2 * PACKET_DATA_LEN];
+        let mut draft = Draft::new();
+        self.with(|channel| {
+            channel.lay_out(stream, &mut draft);
+            Ok(())
+        })?;
         let mut total = 0;
         loop {
-            let len = match reader.read(&mut buf) {
+            let len = match reader.read_vectored(&mut draft.slices()) {
                 Ok(0) => return Ok(total),
                 Ok(len) => len,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 Err(error) => return Err(error),
             };
-            let mut rest = &buf[..len];
-            while !rest.is_empty() {
-                rest = &rest[self.write_stream(stream, rest)?..];
+            draft.fill(len);
+            while !draft.is_empty() {
+                self.send_draft(stream, &mut draft)?;
             }
             total += len as u64;
         }
+    }
+
+    fn send_draft(&self, stream: Stream, draft: &mut Draft) -> Result<(), Error> {
+        let deadline = self.write_deadline();
+        self.shared().wait(
+            self.interest(Wish::Write),
+            deadline,
+            "room to write to the channel",
+            |core| {
+                core.writes += 1;
+                core.send(self.inner.id, stream, draft)
+            },
+        )??;
+        // The socket may have become full by this write.
+        self.shared().settle(deadline);
+        Ok(())
     }
 
     /// The stream of extended data of type 1, as a reader on a client, and as a writer on a server.
@@ -573,6 +597,21 @@ fn deadline(timeout: &AtomicU64) -> Option<Instant> {
         0 => None,
         nanoseconds => Instant::now().checked_add(Duration::from_nanos(nanoseconds)),
     }
+}
+
+/// Writes all pieces, as many at a time as the writer takes.
+fn write_pieces(writer: &mut (impl Write + ?Sized), data: &Received) -> io::Result<()> {
+    let mut pieces: Vec<IoSlice<'_>> = data.pieces().map(IoSlice::new).collect();
+    let mut rest = &mut pieces[..];
+    while !rest.is_empty() {
+        match writer.write_vectored(rest) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(len) => IoSlice::advance_slices(&mut rest, len),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
 }
 
 /// The end of a span that starts now.

@@ -8,8 +8,8 @@ use std::sync::{Arc, Condvar};
 use std::time::Instant;
 
 use ssh_proto::{
-    ChannelEvent, ChannelId, ChannelRequest, Connection, Misuse, RequestId, RequestToken, Role,
-    Stream, WriteError,
+    ChannelEvent, ChannelId, ChannelRequest, Connection, Draft, Misuse, Received, RequestId,
+    RequestToken, Role, Stream, WriteError,
 };
 
 use crate::driver::Reader;
@@ -48,17 +48,35 @@ pub(crate) enum Call<R: Role> {
 /// What a thread waits for about a channel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Wish {
-    /// Data of the channel's own stream, or EOF.
+    /// Data, or EOF.
     Read,
-    /// Data of stderr, or EOF. Apart from the above: a thread that waits for stderr is not to be woken by each packet
-    /// of stdout.
-    Stderr,
+    /// Data of the error stream, or EOF.
+    ReadStderr,
     /// Room to write.
     Write,
     /// Open confirmations, replies, the exit status, CLOSE.
     State,
     /// Any of these.
     Any,
+}
+
+impl Wish {
+    const ALL: [Self; 5] = [
+        Self::Read,
+        Self::ReadStderr,
+        Self::Write,
+        Self::State,
+        Self::Any,
+    ];
+
+    /// To read from that stream.
+    pub(crate) fn read(stream: Stream) -> Self {
+        if stream == Stream::STDERR {
+            Self::ReadStderr
+        } else {
+            Self::Read
+        }
+    }
 }
 
 /// Where the threads of one channel wait.
@@ -250,13 +268,11 @@ impl<R: Role> Core<R> {
         };
         while let Some(event) = channel.poll_event() {
             let wish = match event {
-                ChannelEvent::Data(Stream::STDERR) => Wish::Stderr,
-                ChannelEvent::Data(_) => Wish::Read,
+                ChannelEvent::Data(stream) => Wish::read(stream),
                 ChannelEvent::Writable => Wish::Write,
                 ChannelEvent::Eof => {
                     state.eof = true;
-                    self.wakes += state.wake(Wish::Stderr);
-                    Wish::Read
+                    Wish::Any
                 }
                 ChannelEvent::Opened { data } => {
                     state.opened = Some(Ok(data));
@@ -353,6 +369,25 @@ impl<R: Role> Core<R> {
         self.end_of(id, stream)
     }
 
+    /// Takes what is there, block by block; `done` goes back first. `None`: nothing yet; `Some(Ok(None))`: EOF.
+    pub(crate) fn take(
+        &mut self,
+        id: ChannelId,
+        stream: Stream,
+        done: &mut Option<Received>,
+    ) -> Option<Result<Option<Received>, Error>> {
+        let Some(mut channel) = self.conn.channel(id) else {
+            return Some(Err(self.ended()));
+        };
+        if let Some(done) = done.take() {
+            channel.recycle(done);
+        }
+        match channel.take(stream) {
+            Some(taken) => Some(Ok(Some(taken))),
+            None => Some(self.end_of(id, stream)?.map(|_| None)),
+        }
+    }
+
     /// What a stream without data has to say: EOF, an error, or nothing yet.
     pub(crate) fn end_of(&self, id: ChannelId, stream: Stream) -> Option<Result<usize, Error>> {
         let state = self.channels.get(&id)?;
@@ -394,6 +429,26 @@ impl<R: Role> Core<R> {
         (done > 0).then_some(Ok(done))
     }
 
+    /// Sends what there is room for of a draft. `None`: no room yet.
+    pub(crate) fn send(
+        &mut self,
+        id: ChannelId,
+        stream: Stream,
+        draft: &mut Draft,
+    ) -> Option<Result<(), Error>> {
+        let Some(mut channel) = self.conn.channel(id) else {
+            return Some(Err(self.ended()));
+        };
+        match channel.send(stream, draft) {
+            Ok(_) => Some(Ok(())),
+            Err(WriteError::Blocked) => None,
+            Err(_) => {
+                let error = self.over.clone().unwrap_or(Error::ChannelClosed);
+                Some(Err(error))
+            }
+        }
+    }
+
     /// Counts the calling thread among those that wait, or takes it out again.
     pub(crate) fn count(&mut self, interest: Interest<'_>, waits: bool) {
         let waiting = match interest {
@@ -417,13 +472,7 @@ impl ChannelState {
     /// Wakes whoever waits for `wish` or for anything; says how many threads that were.
     fn wake(&mut self, wish: Wish) -> u64 {
         let mut woken = 0;
-        for each in [
-            Wish::Read,
-            Wish::Stderr,
-            Wish::Write,
-            Wish::State,
-            Wish::Any,
-        ] {
+        for each in Wish::ALL {
             let waiting = self.waiting[each as usize];
             if waiting > 0 && (wish == Wish::Any || each == Wish::Any || each == wish) {
                 self.gate.door(each).notify_all();

@@ -33,9 +33,9 @@ use crate::transport::{Kind, Pair, Socket, Transport};
 const SOCKET: Token = Token(0);
 const WAKER: Token = Token(1);
 
-/// How long the attendant watches before it takes over: when others wait, and when nobody does.
-const DOZE_FOLLOWED: Duration = Duration::from_millis(1);
-const DOZE: Duration = Duration::from_millis(5);
+/// How long the attendant watches before it takes over, at first; and when callers drove all the while.
+const DOZE: Duration = Duration::from_millis(1);
+const LONG_DOZE: Duration = Duration::from_millis(8);
 /// For how long threads that only write may keep the attendant from reading.
 const UNREAD: Duration = Duration::from_millis(50);
 /// After so much idle time the buffers are given back.
@@ -222,6 +222,15 @@ impl<R: Role> Shared<R> {
         self.finish(core);
     }
 
+    /// Has the attendant drive at once where others wait: the caller got what it wanted and will not come back soon.
+    pub(crate) fn hand_over(&self) {
+        let mut core = self.lock();
+        if core.followers > 0 && core.reader.is_some() {
+            core.urgent = true;
+            self.attend.notify_one();
+        }
+    }
+
     fn put_down(&self, core: &mut Core<R>, reader: Box<Reader>) {
         core.reader = Some(reader);
         if core.attendant == Attendant::Asleep {
@@ -354,7 +363,6 @@ impl<R: Role> Shared<R> {
             progress = true;
             match result {
                 Ok(()) => {
-                    bytes.clear();
                     core.spare = bytes;
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
@@ -495,6 +503,7 @@ impl<R: Role> Shared<R> {
         let mut seen = (0, 0);
         let mut last_read = Instant::now();
         let mut linger = None;
+        let mut doze = DOZE;
         loop {
             let mut core = self.lock();
             core.attendant = Attendant::Awake;
@@ -530,12 +539,10 @@ impl<R: Role> Shared<R> {
             let timeout = if core.reader.is_none() && quiet {
                 core.attendant = Attendant::Asleep;
                 LINGER * 1000
-            } else if core.followers > 0 {
-                core.attendant = Attendant::Dozing;
-                DOZE_FOLLOWED
             } else {
                 core.attendant = Attendant::Dozing;
-                DOZE
+                doze = if quiet { DOZE } else { LONG_DOZE.min(doze * 2) };
+                doze
             };
             drop(
                 self.attend

@@ -154,6 +154,7 @@ pub use auth::{
     Credential, KeyOffer, LoginAttempt, PasswordChange, Prompt, PromptRound, Prompts, Proof,
     SignaturePurpose, SignatureRequest,
 };
+pub use channel::recv::Received;
 #[cfg(feature = "copy-counter")]
 #[doc(hidden)]
 pub use channel::recv::counter as copy_counter;
@@ -169,5 +170,5 @@ pub use connection::{Client, Connection, Server, Session};
 pub use crypto::drbg::Seed;
 pub use error::{DisconnectReason, Error, Misuse, WriteError};
 pub use kex::{DirectionAlgorithms, Negotiated};
-pub use packet::Input;
+pub use packet::{Draft, Input};
 pub use secret::Secret;

@@ -33,7 +33,7 @@ pub struct Limits {
     /// IGNORE, DEBUG and UNIMPLEMENTED messages between two key exchanges, on top of one for each
     /// KiB of other traffic.
     pub idle_messages: u32,
-    /// Key exchanges that a peer may start sooner than 10 s and 1 MiB after the one before.
+    /// Key exchanges that a peer may start sooner than 10 s and 16 KiB, sent or received, after the one before.
     pub cheap_rekeys: u32,
     /// Replies that the peer provoked while a key exchange holds them back.
     pub deferred_len: usize,

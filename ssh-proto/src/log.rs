@@ -93,9 +93,22 @@ impl Log {
         });
     }
 
-    /// Whether packets are recorded at all.
-    pub(crate) fn wants_packets(&self) -> bool {
+    /// Whether packets are recorded.
+    pub(crate) fn has_packets(&self) -> bool {
         self.level >= LogLevel::Packet
+    }
+
+    /// A log of its own for packets only, of the same kind; nothing when packets are not recorded.
+    pub(crate) fn for_packets(&self) -> Option<Self> {
+        self.has_packets()
+            .then(|| Self::new(self.level, self.hexdump, self.max))
+    }
+
+    /// Takes over the records of another log.
+    pub(crate) fn adopt(&mut self, other: &mut Self) {
+        while let Some(record) = other.poll() {
+            self.add(record.level, record.layer, || record.text);
+        }
     }
 
     /// Records a packet. Bytes of authentication and key exchange may be secret and are left out.

@@ -7,6 +7,7 @@ use crate::error::{Error, Misuse, PeerError};
 use crate::limits::Limits;
 use crate::msg::Rest;
 use crate::msg::connection as msg;
+use crate::packet::output::BARE_ANSWER;
 
 use super::Notice;
 use super::answers::{Questions, Reply};
@@ -158,7 +159,9 @@ impl Globals {
         let mut sent = Ok(());
         while let Some(reply) = self.questions.poll() {
             let this = match reply {
-                Reply::Accepted(data) => io.out.reply(&msg::RequestSuccess { data: Rest(&data) }),
+                Reply::Accepted(data) => io
+                    .out
+                    .answer(&msg::RequestSuccess { data: Rest(&data) }, BARE_ANSWER),
                 Reply::Refused => io.out.reply(&msg::RequestFailure {}),
             };
             sent = sent.and(this);

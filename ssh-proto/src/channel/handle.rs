@@ -4,11 +4,12 @@ use std::marker::PhantomData;
 
 use crate::connection::role::{ClientRole, Role, ServerRole};
 use crate::error::{Misuse, WriteError};
+use crate::packet::Draft;
 
 use super::kinds::{
     ChannelEvent, ExitSignal, Program, PtyRequest, RequestId, Signal, WindowSize, is_name,
 };
-use super::recv::count_copy;
+use super::recv::Received;
 use super::request;
 use super::state::{Phase, Say, Started, State};
 use super::table::{Channels, Io, Shared};
@@ -61,6 +62,21 @@ impl<'a, R: Role> Channel<'a, R> {
         self.inner.write(stream, parts)
     }
 
+    /// Prepares a draft for data of a stream. What was in it is forgotten.
+    pub fn lay_out(&self, stream: Stream, draft: &mut Draft) {
+        draft.lay_out(self.inner.io.out.layout(), stream);
+    }
+
+    /// Sends the data in a draft, or as much of it as there is room for; says how much that was, and keeps the rest for
+    /// the next call. When nothing else is on its way out it is sealed where it lies: no byte is copied. A draft that was
+    /// sent whole is laid out for the next data.
+    ///
+    /// # Errors
+    /// As those of [`write`](Self::write).
+    pub fn send(&mut self, stream: Stream, draft: &mut Draft) -> Result<usize, WriteError> {
+        self.inner.send(stream, draft)
+    }
+
     /// Received data as far as it lies in one piece, lent; empty when there is none. [`consume`](Self::consume) drops
     /// it and shows the next piece.
     pub fn chunk(&self, stream: Stream) -> &[u8] {
@@ -80,16 +96,20 @@ impl<'a, R: Role> Channel<'a, R> {
             .take_data(stream, |queue, shared| queue.read(&mut shared.blocks, buf))
     }
 
-    /// Takes a piece of received data into a vector of its own; `None` when there is none.
-    pub fn take(&mut self, stream: Stream) -> Option<Vec<u8>> {
-        let chunk = self.inner.chunk(stream);
-        if chunk.is_empty() {
-            return None;
-        }
-        count_copy(chunk.len());
-        let taken = chunk.to_vec();
-        self.consume(stream, taken.len());
-        Some(taken)
+    /// Takes received data out, with the block that it lies in: for who writes it elsewhere without holding the
+    /// connection meanwhile. The peer gets credit for it at once. `None` when there is none.
+    pub fn take(&mut self, stream: Stream) -> Option<Received> {
+        let mut taken = Received::default();
+        self.inner.take_data(stream, |queue, shared| {
+            taken = queue.take(&mut shared.blocks);
+            taken.len()
+        });
+        (!taken.is_empty()).then_some(taken)
+    }
+
+    /// Gives back what [`take`](Self::take) handed out, so that its block serves a later read.
+    pub fn recycle(&mut self, received: Received) {
+        self.inner.channels.shared.blocks.recycle(received);
     }
 
     /// Drops what is unread of a stream and whatever comes, and gives the peer credit for it.
@@ -353,6 +373,15 @@ impl<'a> Handle<'a> {
             return Err(WriteError::Closed);
         };
         let taken = state.write(stream, parts, shared, io);
+        self.channels.serve_writers(&self.io);
+        taken
+    }
+
+    fn send(&mut self, stream: Stream, draft: &mut Draft) -> Result<usize, WriteError> {
+        let Some((state, shared, io)) = self.parts() else {
+            return Err(WriteError::Closed);
+        };
+        let taken = state.send(stream, draft, shared, io);
         self.channels.serve_writers(&self.io);
         taken
     }

@@ -6,6 +6,7 @@ use crate::error::{Error, Misuse, PeerError, Stage, printable};
 use crate::log::{LogLayer, LogLevel};
 use crate::msg::connection as msg;
 use crate::msg::{Message, Rest};
+use crate::packet::output::BARE_ANSWER;
 use crate::wire::{Malformed, Reader, Writer};
 
 use super::kinds::{ChannelEvent, OpenChannel, OpenFailureReason, OpenKind, OpenRequest, is_name};
@@ -76,13 +77,14 @@ impl Channels {
         state.recv = RecvWindow::new(window);
         shared.charge(&state.recv);
         shared.open_questions = shared.open_questions.saturating_sub(1);
-        let sent = cx.out.reply(&msg::ChannelOpenConfirmation {
+        let confirmation = msg::ChannelOpenConfirmation {
             recipient_channel: state.peer,
             sender_channel: id.slot,
             initial_window_size: window,
             maximum_packet_size: MAX_PACKET,
             data: Rest(data),
-        });
+        };
+        let sent = cx.out.answer(&confirmation, BARE_ANSWER);
         if let Err(fault) = sent {
             shared.fault.get_or_insert(fault);
         }

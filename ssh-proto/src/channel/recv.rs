@@ -122,6 +122,14 @@ impl Blocks {
             .input
     }
 
+    /// Puts the block of data that was taken out by for the next read.
+    pub(crate) fn recycle(&mut self, received: Received) {
+        // A copy of one piece is no block.
+        if received.input.capacity() >= SMALL.saturating_mul(4) {
+            self.put_by(received.input);
+        }
+    }
+
     fn put_by(&mut self, mut input: Input) {
         self.stirred = true;
         if self.stash.len() < STASH {
@@ -217,6 +225,43 @@ impl Blocks {
 
     fn get_mut(&mut self, index: u32) -> Option<&mut Block> {
         self.blocks.get_mut(usize::try_from(index).ok()?)
+    }
+}
+
+/// Received data that has an owner of its own: whole packets' worth of it, in the block in which they were decrypted.
+///
+/// It is there for who writes data elsewhere without holding the connection meanwhile, and without copying it first.
+/// [`Channel::recycle`](crate::Channel::recycle) gives the block back for the next read.
+#[derive(Debug, Default)]
+pub struct Received {
+    input: Input,
+    ranges: Vec<(usize, usize)>,
+    len: usize,
+}
+
+impl Received {
+    /// The data, piece by piece in order: one for each packet.
+    pub fn pieces(&self) -> impl Iterator<Item = &[u8]> {
+        let memory = self.input.memory();
+        self.ranges
+            .iter()
+            .map(move |&(start, end)| memory.get(start..end).unwrap_or_default())
+    }
+
+    /// How many bytes there are.
+    pub const fn len(&self) -> usize {
+        self.len
+    }
+
+    /// `true` when there are none.
+    pub const fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// The bytes in one vector: a copy.
+    pub fn to_vec(&self) -> Vec<u8> {
+        count_copy(self.len);
+        self.pieces().collect::<Vec<_>>().concat()
     }
 }
 
@@ -323,6 +368,55 @@ impl Queue {
     pub(crate) fn discard(&mut self, blocks: &mut Blocks) -> usize {
         self.discard = true;
         self.clear(blocks)
+    }
+
+    /// Takes the front of the data out: the whole block when all that is live in it is the front of this queue, and a
+    /// copy of one piece otherwise.
+    pub(crate) fn take(&mut self, blocks: &mut Blocks) -> Received {
+        let Some(&Range { block, .. }) = self.ranges.front() else {
+            return Received::default();
+        };
+        let same = |range: &&Range| range.block == block;
+        let live: usize = self
+            .ranges
+            .iter()
+            .take_while(same)
+            .map(|range| to_usize(range.len))
+            .sum();
+        let whole = block != TAIL
+            && blocks.current != Some(block)
+            && blocks.get(block).is_some_and(|kept| kept.live == live);
+        if !whole {
+            let piece = self.chunk(blocks).to_vec();
+            count_copy(piece.len());
+            self.consume(blocks, piece.len());
+            let len = piece.len();
+            return Received {
+                input: Input::from(piece),
+                ranges: vec![(0, len)],
+                len,
+            };
+        }
+        let mut ranges = Vec::new();
+        while let Some(range) = self
+            .ranges
+            .front()
+            .copied()
+            .filter(|range| range.block == block)
+        {
+            let start = to_usize(range.start);
+            ranges.push((start, start.saturating_add(to_usize(range.len))));
+            self.ranges.pop_front();
+        }
+        self.len = self.len.saturating_sub(live);
+        blocks.live = blocks.live.saturating_sub(live);
+        let input = blocks.take(block);
+        blocks.held = blocks.held.saturating_sub(input.capacity());
+        Received {
+            input,
+            ranges,
+            len: live,
+        }
     }
 
     /// Copies the front of the data to `out` and drops it.

@@ -199,6 +199,11 @@ impl Channels {
         }
     }
 
+    /// Tokens are numbered from here on: drawn, so that those of another connection do not fit.
+    pub(crate) const fn number_from(&mut self, serial: u32) {
+        self.shared.next_serial = serial;
+    }
+
     /// Authentication has succeeded: before that every command is [`Misuse::NotAuthenticated`].
     pub(crate) fn enable(&mut self) {
         if self.shared.life == Life::Locked {

@@ -26,10 +26,10 @@ pub(crate) struct Events<E> {
 }
 
 impl<E> Events<E> {
-    pub(crate) const fn new(max: usize) -> Self {
+    pub(crate) fn new(max: usize) -> Self {
         Self {
             queue: VecDeque::new(),
-            max,
+            max: max.max(1),
         }
     }
 
@@ -39,6 +39,11 @@ impl<E> Events<E> {
 
     pub(crate) fn has_room(&self) -> bool {
         self.queue.len() < self.max
+    }
+
+    /// Whether stopped input may go on, and not only for one more event.
+    pub(crate) fn has_much_room(&self) -> bool {
+        self.queue.len() <= self.max / 2
     }
 
     pub(crate) fn poll(&mut self) -> Option<E> {

@@ -71,14 +71,14 @@ pub struct Connection<R: Role> {
     needed: usize,
     /// `pending` holds more than an unfinished packet.
     stalled: bool,
-    /// `pending` was moved to an [`Input`] that the caller has now.
-    lent: bool,
+    /// Counts the states of `pending`: an [`Input`] that begins with a copy of it says of which.
+    edition: u32,
     /// The peer will send nothing more.
     eof: bool,
     closed: Option<Error>,
     received_before_auth: Traffic,
+    /// Messages without effect since the last key exchange.
     idle_messages: u64,
-    idle_messages_since: u64,
     timers: Timers,
 }
 
@@ -91,9 +91,12 @@ struct Timers {
     trim: Option<Instant>,
     last_received: Instant,
     last_sent: Instant,
-    last_keepalive: Instant,
+    /// The last packet of the peer, or the last keepalive: the next one is due an interval later.
+    silent_since: Instant,
     /// Keepalives without any sign of life since.
     unanswered: u32,
+    /// The peer is not read: its silence says nothing.
+    deaf: bool,
 }
 
 impl Timers {
@@ -106,8 +109,9 @@ impl Timers {
             trim: None,
             last_received: now,
             last_sent: now,
-            last_keepalive: now,
+            silent_since: now,
             unanswered: 0,
+            deaf: false,
         }
     }
 
@@ -155,15 +159,19 @@ impl<R: Role> Connection<R> {
             pending: Vec::new(),
             needed: 0,
             stalled: false,
-            lent: false,
+            edition: 1,
             eof: false,
             closed: None,
             received_before_auth: Traffic::default(),
             idle_messages: 0,
-            idle_messages_since: 0,
             timers: Timers::new(now),
             config,
         };
+        if let Some(log) = connection.log.for_packets() {
+            connection.out.record(log);
+        }
+        let serial = u32::from_be_bytes(connection.out.rng().array());
+        connection.channels.number_from(serial);
         connection.begin();
         connection.after();
         connection
@@ -173,14 +181,17 @@ impl<R: Role> Connection<R> {
 
     /// Whether the connection takes bytes now. While it does not, leave them in the socket.
     pub fn wants_input(&self) -> bool {
-        self.is_ready() && !self.eof
+        self.is_reading() && !self.eof
     }
 
-    /// A buffer to read into: `spare` if it is large enough, or one of the connection's own. It may hold the start of a
-    /// packet already: read into [`Input::unfilled`], then give it to [`handle_input`](Self::handle_input).
+    /// A buffer to read into: `spare` if it is large enough, or one of the connection's own. It may hold a copy of the
+    /// start of a packet already: read into [`Input::unfilled`], then give it to [`handle_input`](Self::handle_input).
+    /// A buffer that is not given back, or cleared, costs nothing but what was read into it.
     ///
     /// `Err` gives `spare` back: the connection takes no bytes now, because a question is open, or because too much
-    /// output or too many events wait.
+    /// output or too many events wait. It does again after an answer, [`consume_output`](Self::consume_output),
+    /// [`poll_event`](Self::poll_event) or [`handle_timeout`](Self::handle_timeout), as
+    /// [`wants_input`](Self::wants_input) tells.
     pub fn take_input(&mut self, spare: Input) -> Result<Input, Input> {
         if !self.wants_input() {
             return Err(spare);
@@ -198,10 +209,7 @@ impl<R: Role> Connection<R> {
                 _ => Input::with_capacity(self.block_len().max(least)),
             };
         }
-        input.clear();
-        input.extend(&self.pending);
-        self.pending.clear();
-        self.lent = true;
+        input.lend(&self.pending, self.edition);
         Ok(input)
     }
 
@@ -217,16 +225,22 @@ impl<R: Role> Connection<R> {
     /// data in it is kept until it is consumed.
     pub fn handle_input(&mut self, input: Input, now: Instant) -> Option<Input> {
         self.clock(now);
-        self.lent = false;
         let back = if self.closed.is_some() {
             let mut input = input;
             input.clear();
             Some(input)
+        } else if input.edition() == self.edition {
+            self.pending.clear();
+            self.process(input, 0)
         } else if self.pending.is_empty() {
-            self.process(input)
+            let held = input.held();
+            self.process(input, held)
         } else {
-            // The buffer was not taken from us: its bytes go behind those that wait here.
-            self.pending.extend_from_slice(input.filled());
+            // The buffer was not taken from us, or another one came before it: what was read into it goes behind what
+            // waits here.
+            self.renew();
+            let read = input.filled().get(input.held()..).unwrap_or_default();
+            self.pending.extend_from_slice(read);
             self.stalled = true;
             let mut input = input;
             input.clear();
@@ -264,7 +278,6 @@ impl<R: Role> Connection<R> {
     pub fn handle_eof(&mut self, now: Instant) {
         self.clock(now);
         self.eof = true;
-        self.lent = false;
         self.resume();
     }
 
@@ -277,8 +290,10 @@ impl<R: Role> Connection<R> {
 
     /// The first `len` bytes of [`output`](Self::output) were written.
     pub fn consume_output(&mut self, len: usize) {
-        self.out.consume(len);
-        self.timers.last_sent = self.now;
+        if len > 0 {
+            self.out.consume(len);
+            self.timers.last_sent = self.now;
+        }
         self.resume();
     }
 
@@ -286,7 +301,9 @@ impl<R: Role> Connection<R> {
     /// write without holding a lock. What was in `spare` is lost.
     pub fn swap_output(&mut self, spare: &mut Vec<u8>) {
         self.out.swap(spare);
-        self.timers.last_sent = self.now;
+        if !spare.is_empty() {
+            self.timers.last_sent = self.now;
+        }
         self.resume();
     }
 
@@ -294,6 +311,9 @@ impl<R: Role> Connection<R> {
 
     /// When to call [`handle_timeout`](Self::handle_timeout). It changes with every other call.
     pub fn poll_timeout(&self) -> Option<Instant> {
+        if self.closed.is_some() {
+            return self.timers.trim;
+        }
         [
             self.timers.version.poll(self.now),
             self.timers.key_exchange.poll(self.now),
@@ -305,7 +325,7 @@ impl<R: Role> Connection<R> {
             self.keepalive_deadline(),
             self.transport
                 .rekey_deadline()
-                .filter(|_| self.auth.is_authenticated() && self.closed.is_none()),
+                .filter(|_| self.auth.is_authenticated()),
         ]
         .into_iter()
         .flatten()
@@ -332,7 +352,7 @@ impl<R: Role> Connection<R> {
             self.channels.announce(&mut self.events);
         }
         let event = self.events.poll();
-        if self.stalled && event.is_some() {
+        if (self.stalled || self.timers.deaf) && event.is_some() {
             self.resume();
         }
         event
@@ -340,7 +360,7 @@ impl<R: Role> Connection<R> {
 
     /// The next log record.
     pub fn poll_log(&mut self) -> Option<LogRecord> {
-        self.log_sent();
+        self.out.report(&mut self.log);
         self.log.poll()
     }
 

@@ -57,9 +57,6 @@ impl<R: Role> Connection<R> {
     /// Our version line and our KEXINIT need not wait for the peer's (RFC 4253 section 7.1: "may be sent
     /// immediately").
     pub(super) fn begin(&mut self) {
-        if self.log.wants_packets() {
-            self.out.trace(self.limits().log_records);
-        }
         let line = format!("{}\r\n", self.transport.local_version);
         self.out.raw(line.as_bytes());
         let deadlines = R::transport(&self.config).deadlines;
@@ -82,10 +79,24 @@ impl<R: Role> Connection<R> {
             && self.events.has_room()
     }
 
-    /// Works through `input` as far as it goes. What is left waits in `pending`. Gives the buffer back unless channel
-    /// data in it is kept.
-    pub(super) fn process(&mut self, mut input: Input) -> Option<Input> {
-        let mut at = 0_usize;
+    /// Whether the peer is read: packets may be looked at, and none wait here.
+    pub(super) fn is_reading(&self) -> bool {
+        self.is_ready() && !self.stalled
+    }
+
+    /// `pending` changes: copies of it that are under way are out of date.
+    pub(super) const fn renew(&mut self) {
+        // 0 is no edition.
+        self.edition = match self.edition.checked_add(1) {
+            Some(next) => next,
+            None => 1,
+        };
+    }
+
+    /// Works through `input` from `at` on as far as it goes. What is left waits in `pending`. Gives the buffer back
+    /// unless channel data in it is kept.
+    pub(super) fn process(&mut self, mut input: Input, mut at: usize) -> Option<Input> {
+        self.renew();
         self.stalled = false;
         while self.closed.is_none() {
             let rest = input.filled_mut().get_mut(at..).unwrap_or_default();
@@ -134,12 +145,12 @@ impl<R: Role> Connection<R> {
             Opened::Packet { payload, len } => {
                 let offset = at.saturating_add(payload.start);
                 let payload = rest.get_mut(payload).unwrap_or_default();
-                self.packet(payload, offset, len)?;
-                // Rule 9 of the house: what may be secret is wiped once it has been handled.
+                let outcome = self.packet(payload, offset, len);
+                // Rule 9 of the house: what may be secret is wiped once it has been handled, well or badly.
                 if matches!(payload.first(), Some(5..=79)) {
                     payload.zeroize();
                 }
-                Ok(len)
+                outcome.map(|()| len)
             }
         }
     }
@@ -174,8 +185,9 @@ impl<R: Role> Connection<R> {
             return Err(Error::Bug("a payload without a number"));
         };
         self.timers.last_received = self.now;
+        self.timers.silent_since = self.now;
         self.timers.unanswered = 0;
-        self.log_sent();
+        self.out.report(&mut self.log);
         self.log.packet("received", payload);
         if self.transport.skips(number) {
             return Ok(());
@@ -245,10 +257,15 @@ impl<R: Role> Connection<R> {
     }
 
     fn exchange(&mut self, payload: &[u8]) -> Result<(), Error> {
-        match self
+        let progress = self
             .transport
-            .handle(payload, &self.config, &mut cx!(self))?
-        {
+            .handle(payload, &self.config, &mut cx!(self))?;
+        if progress != Progress::Nothing {
+            // Another one may follow in the same read: its time is its own.
+            self.timers.exchanging = false;
+            self.idle_messages = 0;
+        }
+        match progress {
             Progress::Nothing => {}
             Progress::Established => {
                 if R::SIDE == Side::Client {
@@ -325,10 +342,6 @@ impl<R: Role> Connection<R> {
     /// Messages that lead nowhere: so many between two key exchanges, and one for each KiB of other traffic.
     fn count_idle_message(&mut self) -> Result<(), Error> {
         let traffic = self.transport.opener.traffic();
-        if traffic.packets < self.idle_messages_since {
-            self.idle_messages = 0;
-        }
-        self.idle_messages_since = traffic.packets;
         self.idle_messages = self.idle_messages.saturating_add(1);
         let allowed = u64::from(self.limits().idle_messages).saturating_add(traffic.bytes / 1024);
         if self.idle_messages > allowed {
@@ -338,10 +351,17 @@ impl<R: Role> Connection<R> {
     }
 
     /// Goes on where processing stopped for a reason that may be gone.
+    ///
+    /// It waits for some room: going through what waits for every event that is taken and every byte that is written
+    /// would be work that grows with the square of it.
     pub(super) fn resume(&mut self) {
-        while self.stalled && !self.lent && self.is_ready() {
+        while self.stalled
+            && self.is_ready()
+            && self.events.has_much_room()
+            && self.out.has_much_reply_room()
+        {
             let input = Input::from(std::mem::take(&mut self.pending));
-            let spare = self.process(input);
+            let spare = self.process(input, 0);
             if self.pending.is_empty()
                 && let Some(spare) = spare
             {
@@ -349,11 +369,6 @@ impl<R: Role> Connection<R> {
             }
         }
         self.after();
-    }
-
-    pub(super) fn log_sent(&mut self) {
-        let log = &mut self.log;
-        self.out.drain_trace(|payload| log.packet("sent", payload));
     }
 
     /// What must follow whatever happened: owed messages, a due key exchange, timers, the end of the stream.
@@ -405,7 +420,7 @@ impl<R: Role> Connection<R> {
                 language_tag: b"",
             });
         }
-        self.log_sent();
+        self.out.report(&mut self.log);
         self.out.end();
         self.log
             .add(LogLevel::Error, LogLayer::Transport, || error.to_string());
@@ -427,11 +442,21 @@ impl<R: Role> Connection<R> {
             self.timers.key_exchange.stop();
         }
         self.timers.exchanging = exchanging;
-        self.timers.key_exchange.run(!self.transport.is_held(), now);
+        // The peer's time does not run while the caller is asked, or lets events wait so that nothing is read.
+        let heeded = self.events.has_room();
+        self.timers
+            .key_exchange
+            .run(heeded && !self.transport.is_held(), now);
         if R::SIDE == Side::Client {
             self.timers
                 .authentication
-                .run(self.auth.is_waiting_for_peer(), now);
+                .run(heeded && self.auth.is_waiting_for_peer(), now);
+        }
+        let deaf = !self.is_reading();
+        if std::mem::replace(&mut self.timers.deaf, deaf) && !deaf {
+            // Answers may have waited unread: the peer's silence starts anew.
+            self.timers.silent_since = now;
+            self.timers.unanswered = 0;
         }
         let idle = self
             .out
@@ -489,7 +514,7 @@ impl<R: Role> Connection<R> {
             return self.fail(Error::TimedOut(Stage::Keepalive));
         }
         self.timers.unanswered = self.timers.unanswered.saturating_add(1);
-        self.timers.last_keepalive = self.now;
+        self.timers.silent_since = self.now;
         // When it cannot be sent, for lack of room or in a key exchange, its time still runs: so the peer is stuck.
         _ = self.channels.send_keepalive(&mut cx!(self));
     }
@@ -497,15 +522,10 @@ impl<R: Role> Connection<R> {
     pub(super) fn keepalive_deadline(&self) -> Option<Instant> {
         let keepalive = R::transport(&self.config).keepalive?;
         // While we do not read, silence says nothing about the peer.
-        if !self.auth.is_authenticated() || self.stalled || self.closed.is_some() {
+        if !self.auth.is_authenticated() || !self.is_reading() {
             return None;
         }
-        let since = if self.timers.unanswered == 0 {
-            self.timers.last_received
-        } else {
-            self.timers.last_keepalive
-        };
-        since.checked_add(keepalive.interval)
+        self.timers.silent_since.checked_add(keepalive.interval)
     }
 
     pub(super) fn idle_deadline(&self) -> Option<Instant> {

@@ -17,6 +17,10 @@ pub struct Input {
     /// All of it is initialised, so a reader can be given any part.
     buf: Vec<u8>,
     filled: usize,
+    /// How many of the bytes are the connection's own copy of what it waits to see completed.
+    held: usize,
+    /// Which state of that the copy was made of; 0: none.
+    edition: u32,
 }
 
 impl Input {
@@ -28,6 +32,8 @@ impl Input {
         Self {
             buf: Vec::new(),
             filled: 0,
+            held: 0,
+            edition: 0,
         }
     }
 
@@ -36,6 +42,8 @@ impl Input {
         Self {
             buf: vec![0; capacity],
             filled: 0,
+            held: 0,
+            edition: 0,
         }
     }
 
@@ -62,6 +70,25 @@ impl Input {
     /// Forgets the bytes and keeps the memory.
     pub const fn clear(&mut self) {
         self.filled = 0;
+        self.held = 0;
+        self.edition = 0;
+    }
+
+    /// Starts with a copy of what the connection holds; `edition` names its state.
+    pub(crate) fn lend(&mut self, held: &[u8], edition: u32) {
+        self.clear();
+        self.held = self.extend(held);
+        self.edition = edition;
+    }
+
+    /// How many bytes at the start are the copy that [`lend`](Self::lend) made.
+    pub(crate) const fn held(&self) -> usize {
+        self.held
+    }
+
+    /// The state that the copy was made of.
+    pub(crate) const fn edition(&self) -> u32 {
+        self.edition
     }
 
     /// All memory of the buffer: what was filled before it was cleared is still there.
@@ -100,6 +127,8 @@ impl From<Vec<u8>> for Input {
         Self {
             filled: buf.len(),
             buf,
+            held: 0,
+            edition: 0,
         }
     }
 }

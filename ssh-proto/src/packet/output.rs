@@ -5,15 +5,19 @@
 //! While a key exchange of ours is under way only its own messages leave (RFC 4253 section 7.1); the rest waits
 //! here, unsealed and bounded.
 
-use zeroize::Zeroize;
-
 use crate::channel::Stream;
 use crate::crypto::drbg::Drbg;
 use crate::error::{Error, Misuse, PeerError};
 use crate::limits::PACKET_DATA_LEN;
+use crate::log::Log;
 use crate::msg::Message;
+use crate::secret::Secret;
 use crate::wire::Writer;
 
+use zeroize::Zeroize;
+
+use super::draft::{Draft, fields_len};
+use super::keys::Layout;
 use super::sealer::{HEADER_LEN, Sealer};
 
 /// Channel data stops here: what one write to a socket takes at best. Loopback's segments hold 65,483 bytes, and two
@@ -27,6 +31,14 @@ pub(crate) const REPLY_MARK: usize = DATA_MARK + 128 * 1024;
 const WORTH_A_PACKET: usize = 512;
 /// The fields of CHANNEL_EXTENDED_DATA before its data.
 const DATA_FIELDS_LEN: usize = 13;
+/// Input that was stopped there goes on here.
+const RESUME_MARK: usize = REPLY_MARK - 32 * 1024;
+/// What sealing adds to a payload at the most: header, padding, MAC.
+const SEALING: usize = HEADER_LEN + 32 + 64;
+/// The longest payload with a secret in it: what every peer takes (RFC 4253 section 6.1).
+const SECRET_LEN: usize = 32 * 1024;
+/// What a peer is answerable for of an answer that has data of the caller's in it.
+pub(crate) const BARE_ANSWER: usize = 64;
 /// Our own messages behind a key exchange stop here.
 const OWN_HELD_MARK: usize = 16 * 1024;
 
@@ -42,19 +54,14 @@ pub(crate) struct Output {
     gated: bool,
     /// Payloads behind the key exchange, each with its length in front.
     held: Vec<u8>,
+    /// How much of it the peer is answerable for.
+    provoked: usize,
     max_held: usize,
     /// A DISCONNECT was sent: nothing may follow it.
     ended: bool,
     failed: Option<Error>,
-    /// Payloads that were sealed and are still to be logged; `None` when packets are not logged.
-    trace: Option<Trace>,
-}
-
-/// What is logged of packets that left.
-#[derive(Debug)]
-struct Trace {
-    payloads: Vec<Vec<u8>>,
-    max: usize,
+    /// What was sealed, where packets are recorded.
+    sent: Option<Box<Log>>,
 }
 
 impl Output {
@@ -66,28 +73,23 @@ impl Output {
             rng,
             gated: false,
             held: Vec::new(),
+            provoked: 0,
             max_held,
             ended: false,
             failed: None,
-            trace: None,
+            sent: None,
         }
     }
 
-    /// Keeps the payloads of the last `max` packets for [`drain_trace`](Self::drain_trace).
-    pub(crate) fn trace(&mut self, max: usize) {
-        self.trace = Some(Trace {
-            payloads: Vec::new(),
-            max,
-        });
+    /// Records every packet from now on.
+    pub(crate) fn record(&mut self, log: Log) {
+        self.sent = Some(Box::new(log));
     }
 
-    /// The payloads that left since the last call. The log drops what may be secret in them.
-    pub(crate) fn drain_trace(&mut self, mut log: impl FnMut(&[u8])) {
-        if let Some(trace) = &mut self.trace {
-            for mut payload in trace.payloads.drain(..) {
-                log(&payload);
-                payload.zeroize();
-            }
+    /// Hands over what was recorded.
+    pub(crate) fn report(&mut self, log: &mut Log) {
+        if let Some(sent) = &mut self.sent {
+            log.adopt(sent);
         }
     }
 
@@ -108,28 +110,28 @@ impl Output {
     /// `len` bytes were written.
     pub(crate) fn consume(&mut self, len: usize) {
         self.head = self.head.saturating_add(len).min(self.buf.len());
-        if self.head == self.buf.len() {
-            self.buf.clear();
-            self.head = 0;
-        }
     }
 
     /// Exchanges the whole buffer with an empty one.
     pub(crate) fn swap(&mut self, spare: &mut Vec<u8>) {
-        spare.clear();
-        if self.head > 0 {
+        if self.pending_len() == 0 {
+            spare.clear();
+        } else if self.head > 0 {
+            spare.clear();
             spare.extend_from_slice(self.pending());
-            self.buf.clear();
-            self.head = 0;
+            self.head = self.buf.len();
         } else {
+            // What the spare has in it is dead; yet its length says how much of it need not be zeroed again.
             std::mem::swap(&mut self.buf, spare);
+            self.head = self.buf.len();
         }
     }
 
     /// Gives memory back that nothing needs now.
     pub(crate) fn trim(&mut self) {
-        if self.buf.is_empty() {
+        if self.pending_len() == 0 {
             self.buf = Vec::new();
+            self.head = 0;
         }
         if self.held.is_empty() {
             self.held = Vec::new();
@@ -138,7 +140,7 @@ impl Output {
 
     /// How much memory [`trim`](Self::trim) would give back.
     pub(crate) const fn idle_memory(&self) -> usize {
-        let buf = if self.buf.is_empty() {
+        let buf = if self.head >= self.buf.len() {
             self.buf.capacity()
         } else {
             0
@@ -153,6 +155,7 @@ impl Output {
 
     /// Bytes that are no packet: the version line.
     pub(crate) fn raw(&mut self, bytes: &[u8]) {
+        self.make_room();
         self.buf.extend_from_slice(bytes);
     }
 
@@ -164,12 +167,24 @@ impl Output {
     /// An answer that the peer provoked. It leaves now, or behind the key exchange that is under way. When too many
     /// wait there, the peer is at fault: it goes on asking although it must answer our KEXINIT.
     pub(crate) fn reply<'m>(&mut self, message: &impl Message<'m>) -> Result<(), Error> {
+        self.answer(message, usize::MAX)
+    }
+
+    /// A reply with data of the caller's in it: the peer is answerable for no more than `provoked` bytes.
+    pub(crate) fn answer<'m>(
+        &mut self,
+        message: &impl Message<'m>,
+        provoked: usize,
+    ) -> Result<(), Error> {
         if !self.gated {
             self.seal(|writer| message.encode(writer));
             return Ok(());
         }
+        let before = self.held.len();
         self.hold(message);
-        if self.held.len() > self.max_held {
+        let len = self.held.len().saturating_sub(before);
+        self.provoked = self.provoked.saturating_add(len.min(provoked));
+        if self.provoked > self.max_held {
             return Err(PeerError::Limit("replies waiting for a key exchange").into());
         }
         Ok(())
@@ -200,6 +215,19 @@ impl Output {
         }
     }
 
+    /// As [`must`](Self::must), for a message with a secret in it: nowhere does a buffer grow that holds it in clear,
+    /// since that would leave a copy behind.
+    pub(crate) fn secret<'m>(&mut self, message: &impl Message<'m>) {
+        if self.gated {
+            return self.hold(message);
+        }
+        let mut payload = Vec::with_capacity(SECRET_LEN);
+        message.encode(&mut Writer::new(&mut payload));
+        let payload = Secret::new(payload);
+        self.buf.reserve(payload.len().saturating_add(SEALING));
+        self.seal(|writer| _ = writer.bytes(payload.expose()));
+    }
+
     /// Whether credit, EOF and CLOSE may leave now. While they may not they stay the channel's state.
     pub(crate) fn is_open(&self) -> bool {
         !self.gated && self.pending_len() <= REQUEST_MARK
@@ -208,6 +236,11 @@ impl Output {
     /// Whether the peer may be read: its provoked replies have room.
     pub(crate) fn has_reply_room(&self) -> bool {
         self.gated || self.pending_len() <= REPLY_MARK
+    }
+
+    /// Whether so much has left that stopped input may go on, and not only for a packet or two.
+    pub(crate) fn has_much_reply_room(&self) -> bool {
+        self.gated || self.pending_len() <= RESUME_MARK
     }
 
     /// How many bytes of channel data may be sealed now.
@@ -238,12 +271,7 @@ impl Output {
         len: usize,
     ) {
         self.seal(|writer| {
-            if stream == Stream::DATA {
-                writer.byte(94).uint32(recipient);
-            } else {
-                writer.byte(95).uint32(recipient).uint32(stream.0);
-            }
-            writer.uint32(u32::try_from(len).unwrap_or(u32::MAX));
+            writer.bytes(message_fields(&data_fields(recipient, stream, len), stream));
             let (mut skip, mut len) = (skip, len);
             for part in parts {
                 let from = skip.min(part.len());
@@ -257,6 +285,48 @@ impl Output {
         });
     }
 
+    /// Seals a draft where it lies and makes it the output, if nothing else waits there. `false`: it cannot be, and
+    /// nothing was done.
+    pub(crate) fn data_in_place(
+        &mut self,
+        recipient: u32,
+        stream: Stream,
+        draft: &mut Draft,
+    ) -> bool {
+        let free = !self.gated && !self.ended && self.pending_len() == 0 && self.sent.is_none();
+        let layout = self.sealer.layout();
+        if !free || !draft.is_fit(layout, stream) {
+            return false;
+        }
+        let mut total = 0_usize;
+        let fields = fields_len(stream);
+        for (start, len) in draft.packets() {
+            let payload = fields.saturating_add(len);
+            let end = start.saturating_add(layout.packet_len(payload));
+            let packet = draft.buf.get_mut(start..end).unwrap_or_default();
+            let message = data_fields(recipient, stream, len);
+            let room = packet.get_mut(HEADER_LEN..HEADER_LEN.saturating_add(fields));
+            if let Some(room) = room {
+                room.copy_from_slice(message_fields(&message, stream));
+            }
+            if let Err(error) = self.sealer.seal_in(packet, payload, &mut self.rng) {
+                self.ended = true;
+                self.failed = Some(error);
+                return true;
+            }
+            total = end;
+        }
+        std::mem::swap(&mut self.buf, &mut draft.buf);
+        self.buf.truncate(total);
+        self.head = 0;
+        true
+    }
+
+    /// How packets are laid out now.
+    pub(crate) const fn layout(&self) -> Layout {
+        self.sealer.layout()
+    }
+
     /// A key exchange of ours starts with the KEXINIT that was just sent: everything else waits.
     pub(crate) const fn shut_gate(&mut self) {
         self.gated = true;
@@ -266,9 +336,11 @@ impl Output {
     pub(crate) fn open_gate(&mut self, sealer: Sealer) {
         self.sealer = sealer;
         self.gated = false;
-        let held = std::mem::take(&mut self.held);
-        let mut reader = crate::wire::Reader::new(&held);
+        self.provoked = 0;
+        let held = Secret::new(std::mem::take(&mut self.held));
+        let mut reader = crate::wire::Reader::new(held.expose());
         while let Ok(payload) = reader.string() {
+            self.buf.reserve(payload.len().saturating_add(SEALING));
             self.seal(|writer| _ = writer.bytes(payload));
         }
     }
@@ -276,6 +348,7 @@ impl Output {
     /// Nothing leaves any more but what is sealed already.
     pub(crate) fn end(&mut self) {
         self.ended = true;
+        self.held.zeroize();
         self.held = Vec::new();
     }
 
@@ -290,9 +363,22 @@ impl Output {
     }
 
     fn hold<'m>(&mut self, message: &impl Message<'m>) {
-        if !self.ended {
-            Writer::new(&mut self.held).nested(|writer| message.encode(writer));
+        if self.ended {
+            return;
         }
+        // A password may be among them.
+        let mut payload = Vec::with_capacity(SECRET_LEN);
+        message.encode(&mut Writer::new(&mut payload));
+        let payload = Secret::new(payload);
+        let len = payload.len().saturating_add(4);
+        if self.held.capacity().saturating_sub(self.held.len()) < len {
+            let room = self.held.len().max(len).saturating_mul(2);
+            let mut larger = Vec::with_capacity(room.saturating_add(len));
+            larger.extend_from_slice(&self.held);
+            self.held.zeroize();
+            self.held = larger;
+        }
+        Writer::new(&mut self.held).string(payload.expose());
     }
 
     fn seal(&mut self, encode: impl FnOnce(&mut Writer<'_>)) {
@@ -303,11 +389,9 @@ impl Output {
         let start = self.buf.len();
         self.buf.extend_from_slice(&[0; HEADER_LEN]);
         encode(&mut Writer::new(&mut self.buf));
-        if let Some(trace) = &mut self.trace
-            && trace.payloads.len() < trace.max
-        {
+        if let Some(sent) = &mut self.sent {
             let payload = self.buf.get(start.saturating_add(HEADER_LEN)..);
-            trace.payloads.push(payload.unwrap_or_default().to_vec());
+            sent.packet("sent", payload.unwrap_or_default());
         }
         if let Err(error) = self.sealer.seal(&mut self.buf, start, &mut self.rng) {
             self.buf.truncate(start);
@@ -320,7 +404,10 @@ impl Output {
     /// once the dead part is as long as it and the buffer would have to grow.
     fn make_room(&mut self) {
         let live = self.pending_len();
-        if self.head >= live
+        if live == 0 {
+            self.buf.clear();
+            self.head = 0;
+        } else if self.head >= live
             && self.buf.len().saturating_add(PACKET_DATA_LEN) > self.buf.capacity()
             && self.head > 0
         {
@@ -329,4 +416,22 @@ impl Output {
             self.head = 0;
         }
     }
+}
+
+/// The fields of CHANNEL_DATA or CHANNEL_EXTENDED_DATA before `len` bytes of data, as the end of an array.
+fn data_fields(recipient: u32, stream: Stream, len: usize) -> [u8; DATA_FIELDS_LEN] {
+    let len = u32::try_from(len).unwrap_or(u32::MAX).to_be_bytes();
+    let [a, b, c, d] = recipient.to_be_bytes();
+    let [l0, l1, l2, l3] = len;
+    if stream == Stream::DATA {
+        return [0, 0, 0, 0, 94, a, b, c, d, l0, l1, l2, l3];
+    }
+    let [e, f, g, h] = stream.0.to_be_bytes();
+    [95, a, b, c, d, e, f, g, h, l0, l1, l2, l3]
+}
+
+/// The part of [`data_fields`] that the message has.
+fn message_fields(fields: &[u8; DATA_FIELDS_LEN], stream: Stream) -> &[u8] {
+    let start = DATA_FIELDS_LEN.saturating_sub(fields_len(stream));
+    fields.get(start..).unwrap_or_default()
 }

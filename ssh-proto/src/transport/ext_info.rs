@@ -86,6 +86,23 @@ mod tests {
     }
 
     #[test]
+    fn as_many_entries_as_the_limit_says_are_read() {
+        for (nr_extensions, passes) in [(64, true), (65, false)] {
+            let mut extensions = Vec::new();
+            let mut writer = Writer::new(&mut extensions);
+            for _ in 0..nr_extensions {
+                writer.string(b"x").string(b"");
+            }
+            let payload = ExtInfo {
+                nr_extensions,
+                extensions: Rest(&extensions),
+            }
+            .to_payload();
+            assert_eq!(read(&payload, &Limits::default()).is_ok(), passes);
+        }
+    }
+
+    #[test]
     fn a_count_beyond_the_bytes_or_the_limit_is_refused() {
         for nr_extensions in [1, 64, 65, u32::MAX] {
             let payload = ExtInfo {

@@ -326,8 +326,8 @@ impl<R: Role> Transport<R> {
         check_lists(&peer, cx.limits.name_list_len)?;
         if matches!(self.kex, KexState::Idle) {
             if !first {
-                self.rekey
-                    .peer_starts(self.opener.traffic(), cx.limits, cx.now)?;
+                let (sent, received) = (cx.out.sealer().traffic(), self.opener.traffic());
+                self.rekey.peer_starts(sent, received, cx.limits, cx.now)?;
             }
             self.start(config, cx)?;
         }

@@ -83,7 +83,7 @@ impl ClientAuth {
             return Err(Misuse::Limit("password_len"));
         }
         let fields = secret_fields(None, &answers)?;
-        cx.out.must(&UserauthInfoResponse {
+        cx.out.secret(&UserauthInfoResponse {
             num_responses: u32::try_from(answers.len()).unwrap_or(u32::MAX),
             responses: Rest(fields.expose()),
         });
@@ -313,7 +313,7 @@ impl ClientAuth {
             format!("trying {}", method.name())
         });
         // At most one attempt is under way, and its length was checked: it always has room.
-        cx.out.must(&UserauthRequest {
+        cx.out.secret(&UserauthRequest {
             user_name: &self.user,
             service_name: CONNECTION_SERVICE,
             method_name: method.name(),

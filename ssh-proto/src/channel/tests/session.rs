@@ -77,7 +77,7 @@ fn a_command_runs_from_open_to_close() {
     assert_eq!(pair.server.events_of(peer), [ChannelEvent::Closed]);
     let mut channel = pair.client.client(local);
     assert!(!channel.is_eof());
-    assert_eq!(channel.take(Stream::DATA).unwrap(), b"uid=0");
+    assert_eq!(channel.take(Stream::DATA).unwrap().to_vec(), b"uid=0");
     assert_eq!(channel.chunk(Stream::STDERR), b"warning");
     assert!(channel.is_stream_eof(Stream::DATA) && !channel.is_eof());
     channel.release();

@@ -72,3 +72,15 @@ fn pings_that_are_not_read_stop_the_input() {
     assert!(pair.server.output().len() < 256 * 1024);
     assert_eq!(pair.server.closed(), None);
 }
+
+#[test]
+fn a_token_of_another_connection_answers_nothing() {
+    let (mut pair, _tokens) = asked(1, 1);
+    let (_, mut foreign) = asked(1, 2);
+    let token = foreign.remove(0);
+    assert_eq!(
+        pair.server
+            .answer_global(token, crate::channel::Answer::Refuse),
+        Err(crate::error::Misuse::StaleToken)
+    );
+}
