@@ -241,6 +241,8 @@ fn an_answer_that_comes_late_needs_no_event() {
 struct Crumbs {
     stream: TcpStream,
     count: usize,
+    /// Writes fail after so many.
+    breaks_after: usize,
 }
 
 impl Crumbs {
@@ -262,6 +264,10 @@ impl Read for Crumbs {
 
 impl Write for Crumbs {
     fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        if self.breaks_after == 0 {
+            return Err(io::ErrorKind::BrokenPipe.into());
+        }
+        self.breaks_after -= 1;
         let len = self.piece(buf.len())?;
         self.stream.write(&buf[..len])
     }
@@ -302,7 +308,11 @@ impl Transport for Crumbs {
 }
 
 fn crumbs<R: Role>(stream: TcpStream, config: Arc<R::Config>) -> Session<R, Crumbs> {
-    let stream = Crumbs { stream, count: 0 };
+    let stream = Crumbs {
+        stream,
+        count: 0,
+        breaks_after: usize::MAX,
+    };
     Session::new(stream, config, seed().unwrap(), Instant::now())
 }
 
@@ -366,4 +376,45 @@ fn a_stream_of_another_kind_that_gives_and_takes_crumbs() {
             }
         });
     }
+}
+
+#[test]
+fn a_stream_that_takes_nothing_any_more_ends_the_session_once_all_was_read() {
+    let mut poll = Poll::new().unwrap();
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let stream = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    let (mut peer, _) = listener.accept().unwrap();
+    // It says something, and then neither says more nor closes.
+    peer.write_all(b"a greeting\r\n").unwrap();
+    let stream = Crumbs {
+        stream,
+        count: 0,
+        breaks_after: 2,
+    };
+    let config = Arc::new(ClientConfig::new());
+    let now = Instant::now();
+    let session = Session::<ClientRole, Crumbs>::new(stream, config, seed().unwrap(), now);
+    let mut sessions = Sessions::new(Token(0));
+    sessions.insert(poll.registry(), session, ()).unwrap();
+    let mut events = Events::with_capacity(8);
+    let mut ended = None;
+    let start = Instant::now();
+    while !sessions.is_empty() {
+        assert!(start.elapsed() < Duration::from_secs(5));
+        let wait = sessions.wait_time(Instant::now());
+        poll.poll(&mut events, wait).unwrap();
+        for event in &events {
+            sessions.note(event);
+        }
+        sessions.run(poll.registry(), Instant::now(), |_, session, ()| {
+            while let Some(event) = session.poll_event() {
+                if let ClientEvent::Disconnected(error) = event {
+                    ended = Some((error, session.io_error().map(io::Error::kind)));
+                }
+            }
+        });
+    }
+    let (error, kind) = ended.unwrap();
+    assert!(matches!(error, Error::UnexpectedEof(_)));
+    assert_eq!(kind, Some(io::ErrorKind::BrokenPipe));
 }
