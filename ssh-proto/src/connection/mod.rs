@@ -267,6 +267,13 @@ impl<R: Role> Connection<R> {
         taken
     }
 
+    /// A buffer whose channel data was consumed since [`handle_input`](Self::handle_input) kept it. The connection
+    /// would offer it for its own next read; a thread that reads for many connections takes it back instead, and needs
+    /// one buffer for all.
+    pub fn reclaim_input(&mut self) -> Option<Input> {
+        self.channels.spare()
+    }
+
     /// The peer will send nothing more. What came before is still processed.
     pub fn handle_eof(&mut self, now: Instant) {
         self.clock(now);
