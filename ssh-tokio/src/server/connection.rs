@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::future::Future;
 use std::net::SocketAddr;
+use std::panic::{self, AssertUnwindSafe};
 use std::sync::Arc;
 use std::task::Poll;
 
@@ -14,6 +15,7 @@ use ssh_proto::{
 };
 use tokio::task::JoinSet;
 
+use crate::BoxFuture;
 use crate::channel::{Owner, ServerChannel};
 use crate::core::{Call, Shared, Sorted, now};
 use crate::error::Error;
@@ -243,11 +245,7 @@ impl Attendee {
         let shared = Arc::clone(&self.connection.owner.shared);
         let mut next = std::pin::pin!(shared.next_call());
         std::future::poll_fn(|cx| {
-            while let Poll::Ready(Some(ended)) = self.tasks.poll_join_next(cx) {
-                if ended.is_err_and(|error| error.is_panic()) {
-                    self.connection.disconnect("internal error");
-                }
-            }
+            while let Poll::Ready(Some(_)) = self.tasks.poll_join_next(cx) {}
             next.as_mut().poll(cx)
         })
         .await
@@ -374,7 +372,10 @@ impl Attendee {
                     kind: request.kind().clone(),
                     request: Some(request),
                 };
-                self.tasks.spawn(handle(pending));
+                let owner = Arc::clone(&self.connection.owner);
+                self.tasks.spawn(async move {
+                    guarded(&owner, handle(pending)).await;
+                });
             }
         }
     }
@@ -448,7 +449,8 @@ impl Attendee {
         // The reply is to come before the program's output.
         reply(&shared, id, token, accepted);
         if let (Some(task), Some(channel)) = (task, channel) {
-            self.tasks.spawn(run(task, channel));
+            let owner = Arc::clone(&self.connection.owner);
+            self.tasks.spawn(run(owner, task, channel));
         }
     }
 }
@@ -464,10 +466,28 @@ fn reply(shared: &Shared<ServerRole>, id: ChannelId, token: Option<RequestToken>
 }
 
 /// A session's program.
-async fn run(task: Task, channel: ServerChannel) {
-    let status = task.run(channel.clone()).await;
+async fn run(owner: Arc<Owner<ServerRole>>, task: Task, channel: ServerChannel) {
+    let Some(status) = guarded(&owner, task.run(channel.clone())).await else {
+        return;
+    };
     // All of these fail only when the channel is gone.
     _ = channel.send_exit(&status).await;
     _ = channel.shutdown_write();
     channel.close();
+}
+
+/// Runs what an author wrote. A panic ends this connection and no other.
+async fn guarded<T>(owner: &Owner<ServerRole>, mut future: BoxFuture<'static, T>) -> Option<T> {
+    std::future::poll_fn(|cx| {
+        let polled = panic::catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx)));
+        polled.map_or_else(
+            |_| {
+                let reason = DisconnectReason::BY_APPLICATION;
+                owner.shared.disconnect(reason, "internal error");
+                Poll::Ready(None)
+            },
+            |polled| polled.map(Some),
+        )
+    })
+    .await
 }
