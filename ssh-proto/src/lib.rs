@@ -158,9 +158,10 @@ pub use auth::{
 #[doc(hidden)]
 pub use channel::recv::counter as copy_counter;
 pub use channel::{
-    Answer, Channel, ChannelEvent, ChannelId, ChannelRequest, ExitSignal, GlobalRequestReceived,
-    GlobalRequestToken, OpenChannel, OpenFailureReason, OpenKind, OpenRequest, Program, PtyRequest,
-    RequestId, RequestToken, Signal, Stream, WindowSize,
+    Answer, Channel, ChannelEvent, ChannelId, ChannelRequest, ExitSignal, ForwardAddress,
+    GlobalRequestKind, GlobalRequestReceived, GlobalRequestToken, OpenChannel, OpenFailureReason,
+    OpenKind, OpenRequest, Program, PtyRequest, RequestId, RequestToken, Signal, Stream,
+    WindowSize,
 };
 pub use config::{AuthMethod, ClientConfig, HostKey, ServerConfig, TransportConfig};
 pub use connection::event::{ClientEvent, HostKeyOffer, ServerEvent};

@@ -66,6 +66,9 @@ pub struct Limits {
     /// Requests of the peer that the caller has not answered yet, on one channel or
     /// globally. What comes beyond them is refused by the library.
     pub open_questions: usize,
+    /// Listeners of one connection that a client has asked for, or that a server has granted or is being asked about.
+    /// Beyond it a command is [`Misuse::Limit`](crate::Misuse::Limit), and the peer is refused.
+    pub forwards: usize,
     /// The longest command, subsystem name, or data of a request that the caller defines.
     pub request_len: usize,
     /// The longest terminal name.
@@ -118,6 +121,7 @@ impl Default for Limits {
             pending_opens: 64,
             pending_requests: 64,
             open_questions: 16,
+            forwards: 16,
             request_len: 32 * 1024,
             term_len: 256,
             modes_len: 2 * 1024,

@@ -10,8 +10,9 @@ use std::time::Instant;
 
 use ssh_proto::error::DisconnectReason;
 use ssh_proto::{
-    Answer, ChannelId, ChannelRequest, LoginAttempt, Misuse, Negotiated, OpenChannel,
-    OpenFailureReason, OpenKind, OpenRequest, Proof, RequestToken, ServerEvent, ServerRole,
+    Answer, ChannelId, ChannelRequest, GlobalRequestKind, LoginAttempt, Misuse, Negotiated,
+    OpenChannel, OpenFailureReason, OpenKind, OpenRequest, Proof, RequestToken, ServerEvent,
+    ServerRole,
 };
 
 use crate::channel::{Owner, ServerChannel};
@@ -230,9 +231,12 @@ impl Attendee {
             }
             Call::Event(ServerEvent::OpenRequested(request)) => self.open(shared, request),
             Call::Event(ServerEvent::GlobalRequested(request)) => {
-                let reply = self
-                    .handler
-                    .check_global_request(&request.name, &request.data);
+                let reply = match &request.kind {
+                    GlobalRequestKind::Custom { name, data } => {
+                        self.handler.check_global_request(name, data)
+                    }
+                    _ => None,
+                };
                 if let Some(token) = request.token {
                     let answer = reply.as_deref().map_or(Answer::Refuse, Answer::Accept);
                     _ = shared.act(|core| core.conn.answer_global(token, answer));
