@@ -147,6 +147,7 @@ pub mod msg;
 pub mod names;
 mod packet;
 pub mod secret;
+pub mod socks;
 mod transport;
 pub mod wire;
 

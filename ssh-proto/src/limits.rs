@@ -6,6 +6,9 @@ use std::time::Duration;
 /// (65,483 bytes) whatever the cipher: who copies from somewhere does best to read twice as much at a time.
 pub const PACKET_DATA_LEN: usize = 32_640;
 
+/// The longest user or host name of a SOCKS request: what the length byte of SOCKS 5 can say.
+pub const SOCKS_NAME_LEN: usize = 255;
+
 /// The bounds of one connection. Lengths are in bytes.
 ///
 /// The defaults take every correct peer that is known; a caller may tighten or widen them.
