@@ -49,7 +49,7 @@ impl SocksClient {
     pub fn new(version: SocksVersion, host: &str, port: u16) -> Result<Self, Misuse> {
         let fault = Misuse::Argument("host for SOCKS");
         let address = host.parse::<IpAddr>();
-        let name = host_name(host.as_bytes()).ok_or_else(|| fault)?;
+        let name = host_name(host.as_bytes()).ok_or(fault)?;
         let len = u8::try_from(name.len()).map_err(|_| fault)?;
         let port = port.to_be_bytes();
         let mut output = Vec::new();
