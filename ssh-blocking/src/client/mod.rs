@@ -327,6 +327,14 @@ impl Client {
         self.shared().act(|core| core.over.clone())
     }
 
+    /// Waits until the connection has ended; [`closed`](Self::closed) says why.
+    pub fn wait_closed(&self) {
+        // It ends with the connection, and with nothing else.
+        _ = self
+            .shared()
+            .wait(Interest::Connection, None, "the end", |_| None::<()>);
+    }
+
     /// Ends the connection for all its handles: the server is told, and every call that waits fails. Waits a moment
     /// until the last bytes have left.
     pub fn disconnect(&self) {
