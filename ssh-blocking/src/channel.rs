@@ -299,6 +299,12 @@ impl<R: Role> Channel<R> {
         });
     }
 
+    /// Releases the channel at once, whatever its other handles do: all that wait for it return.
+    pub(crate) fn abandon(&self) {
+        self.shared().act(|core| core.abandon(self.inner.id));
+        self.shared().wake_driver();
+    }
+
     /// Waits until the peer has closed the channel, too, or the connection has ended.
     ///
     /// # Errors

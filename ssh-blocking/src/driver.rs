@@ -335,7 +335,7 @@ impl<R: Role> Shared<R> {
         }
     }
 
-    fn wake_driver(&self) {
+    pub(crate) fn wake_driver(&self) {
         if let Link::Socket { waker, .. } = &self.link {
             // It fails only when the system is out of everything; the driver then wakes with its timeout.
             _ = waker.wake();

@@ -10,8 +10,9 @@ use std::task::Poll;
 
 use ssh_proto::error::DisconnectReason;
 use ssh_proto::{
-    Answer, ChannelId, ChannelRequest, LoginAttempt, Misuse, Negotiated, OpenChannel,
-    OpenFailureReason, OpenKind, OpenRequest, Proof, RequestToken, ServerEvent, ServerRole,
+    Answer, ChannelId, ChannelRequest, GlobalRequestKind, LoginAttempt, Misuse, Negotiated,
+    OpenChannel, OpenFailureReason, OpenKind, OpenRequest, Proof, RequestToken, ServerEvent,
+    ServerRole,
 };
 use tokio::task::JoinSet;
 
@@ -271,9 +272,13 @@ impl Attendee {
             }
             Call::Event(ServerEvent::OpenRequested(request)) => self.open(handler, request).await,
             Call::Event(ServerEvent::GlobalRequested(request)) => {
-                let reply = handler
-                    .check_global_request(&request.name, &request.data)
-                    .await;
+                let reply = match &request.kind {
+                    GlobalRequestKind::Custom { name, data } => {
+                        handler.check_global_request(name, data).await
+                    }
+                    // This server listens for nobody.
+                    _ => None,
+                };
                 if let Some(token) = request.token {
                     let answer = reply.as_deref().map_or(Answer::Refuse, Answer::Accept);
                     _ = self
