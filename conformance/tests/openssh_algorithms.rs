@@ -8,9 +8,7 @@ use std::time::Duration;
 use conformance::ours::{SshExample, SshdExample, log_in, public_key, stream};
 use conformance::peers::{KeyKind, KeyPair, Sshd, SshdOptions, Version, query};
 use ssh_blocking::ssh_proto::Negotiated;
-use ssh_blocking::ssh_proto::names::{
-    Algorithm, Cipher, Kex, Mac, Preference, SignatureAlgorithm,
-};
+use ssh_blocking::ssh_proto::names::{Algorithm, Cipher, Kex, Mac, Preference, SignatureAlgorithm};
 
 const TIME: Duration = Duration::from_secs(60);
 
@@ -91,7 +89,11 @@ fn suites(version: Version) -> Vec<Suite> {
     };
     let plain = Suite::PLAIN;
     let mut suites = Vec::new();
-    suites.extend(common(version, "kex", missing).into_iter().map(|kex| Suite { kex, ..plain }));
+    suites.extend(
+        common(version, "kex", missing)
+            .into_iter()
+            .map(|kex| Suite { kex, ..plain }),
+    );
     suites.extend(
         common(version, "HostKeyAlgorithms", &[])
             .into_iter()
@@ -102,7 +104,11 @@ fn suites(version: Version) -> Vec<Suite> {
         if cipher.is_aead() {
             suites.push(Suite { cipher, ..plain });
         } else {
-            suites.extend(macs.iter().map(|&mac| Suite { cipher, mac, ..plain }));
+            suites.extend(macs.iter().map(|&mac| Suite {
+                cipher,
+                mac,
+                ..plain
+            }));
         }
     }
     // Kex, host keys, three ciphers that need no MAC, three that need one of four.
@@ -111,7 +117,12 @@ fn suites(version: Version) -> Vec<Suite> {
 }
 
 fn key(folder: &tempfile::TempDir) -> KeyPair {
-    KeyPair::generate(Version::V10_0, KeyKind::Ed25519, &folder.path().join("id"), "")
+    KeyPair::generate(
+        Version::V10_0,
+        KeyKind::Ed25519,
+        &folder.path().join("id"),
+        "",
+    )
 }
 
 fn our_client_with_sshd(version: Version) {
@@ -121,6 +132,7 @@ fn our_client_with_sshd(version: Version) {
         config: vec!["LogLevel DEBUG1".into()],
         host_keys: KeyKind::all().to_vec(),
         authorized_keys: vec![key.public.clone()],
+        ..SshdOptions::default()
     };
     let sshd = Sshd::start(version, &options);
     let data = stream(LEN);
@@ -136,7 +148,9 @@ fn our_client_with_sshd(version: Version) {
         suite.assert_negotiated(client.negotiated().unwrap());
         let cat = client.exec("cat").input(&*data).timeout(TIME);
         client.rekey().unwrap();
-        let output = cat.output().unwrap_or_else(|error| panic!("{suite:?}: {error}"));
+        let output = cat
+            .output()
+            .unwrap_or_else(|error| panic!("{suite:?}: {error}"));
         assert!(output.stdout == data, "{suite:?}");
         assert_eq!(output.status.code(), Some(0));
         // The second exchange has begun before the command: its answers come under the new keys.
@@ -148,7 +162,11 @@ fn our_client_with_sshd(version: Version) {
         );
         for line in suite.log_lines() {
             let log = sshd.log();
-            assert!(log[before..].contains(&line), "no {line:?} in:\n{}", &log[before..]);
+            assert!(
+                log[before..].contains(&line),
+                "no {line:?} in:\n{}",
+                &log[before..]
+            );
         }
     }
 }
@@ -226,7 +244,10 @@ fn our_defaults_with_sshd_are_post_quantum_where_it_can_and_strict() {
         assert_eq!(negotiated.host_key, SignatureAlgorithm::Ed25519);
         let peer = client.session().unwrap().peer_version;
         let peer = String::from_utf8(peer).unwrap();
-        assert!(peer.starts_with(&format!("SSH-2.0-OpenSSH_{version}")), "{peer}");
+        assert!(
+            peer.starts_with(&format!("SSH-2.0-OpenSSH_{version}")),
+            "{peer}"
+        );
 
         // The guess is right with 10.0 and wrong with 9.2, whose first method is another one.
         let guessing = log_in(&sshd, &key, |config| config.guess_kex = true);
@@ -256,8 +277,14 @@ fn the_defaults_of_ssh_with_our_server_are_post_quantum_where_it_can_and_strict(
             "kex_ext_info_client_parse: server-sig-algs=",
         ] {
             // 9.2 as Debian has it writes some of these names in its older way.
-            let older = line.replace("kex_ext_info_client_parse: server-sig-algs=", "server-sig-algs=<");
-            assert!(log.contains(line) || log.contains(&older), "no {line:?} in:\n{log}");
+            let older = line.replace(
+                "kex_ext_info_client_parse: server-sig-algs=",
+                "server-sig-algs=<",
+            );
+            assert!(
+                log.contains(line) || log.contains(&older),
+                "no {line:?} in:\n{log}"
+            );
         }
     }
 }
@@ -282,7 +309,10 @@ fn without_anything_in_common_both_sides_say_which_list_it_is() {
             .run("true", "", TIME)
             .expect_code(255);
         let said = finished.stderr_text();
-        assert!(said.contains("cipher") && said.contains("aes256-ctr"), "{said}");
+        assert!(
+            said.contains("cipher") && said.contains("aes256-ctr"),
+            "{said}"
+        );
         assert_eq!(said.lines().count(), 1, "{said}");
 
         let finished = ours
@@ -295,7 +325,11 @@ fn without_anything_in_common_both_sides_say_which_list_it_is() {
         let said = finished.stderr_text();
         assert!(said.contains("no matching cipher found"), "{said}");
         // The server goes on.
-        let _ = ours.client(version).identity(&key).run("true", "", TIME).expect_code(0);
+        let _ = ours
+            .client(version)
+            .identity(&key)
+            .run("true", "", TIME)
+            .expect_code(0);
     }
 }
 

@@ -7,9 +7,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use ssh_proto::error::DisconnectReason;
-use ssh_proto::limits::PACKET_DATA_LEN;
 use ssh_proto::{
-    ChannelId, ClientRole, Misuse, Received, RequestId, Role, ServerRole, Signal, Stream,
+    ChannelId, ClientRole, Draft, Misuse, Received, RequestId, Role, ServerRole, Signal, Stream,
     WindowSize,
 };
 
@@ -218,22 +217,37 @@ impl<R: Role> Channel<R> {
         stream: Stream,
         reader: &mut (impl Read + ?Sized),
     ) -> io::Result<u64> {
-        // What one write to the socket takes.
-        let mut buf = vec![0; 4 * PACKET_DATA_LEN];
+        let mut draft = Draft::new();
+        self.with(|channel| {
+            channel.lay_out(stream, &mut draft);
+            Ok(())
+        })?;
         let mut total = 0;
         loop {
-            let len = match reader.read(&mut buf) {
+            let len = match reader.read_vectored(&mut draft.slices()) {
                 Ok(0) => return Ok(total),
                 Ok(len) => len,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 Err(error) => return Err(error),
             };
-            let mut rest = &buf[..len];
-            while !rest.is_empty() {
-                rest = &rest[self.write_stream(stream, rest)?..];
+            draft.fill(len);
+            while !draft.is_empty() {
+                self.send_draft(stream, &mut draft)?;
             }
             total += len as u64;
         }
+    }
+
+    fn send_draft(&self, stream: Stream, draft: &mut Draft) -> Result<(), Error> {
+        self.shared().wait_and_settle(
+            self.interest(Wish::Write),
+            self.write_deadline(),
+            "room to write to the channel",
+            |core| {
+                core.writes += 1;
+                core.send(self.inner.id, stream, draft)
+            },
+        )?
     }
 
     /// The stream of extended data of type 1, as a reader on a client, and as a writer on a server.
@@ -283,6 +297,12 @@ impl<R: Role> Channel<R> {
                 channel.close();
             }
         });
+    }
+
+    /// Releases the channel at once, whatever its other handles do: all that wait for it return.
+    pub(crate) fn abandon(&self) {
+        self.shared().act(|core| core.abandon(self.inner.id));
+        self.shared().wake_driver();
     }
 
     /// Waits until the peer has closed the channel, too, or the connection has ended.

@@ -46,7 +46,7 @@ const LINGER: Duration = Duration::from_secs(2);
 const FLUSH_ROUNDS: usize = 8;
 
 pub(crate) type Guard<'a, R> = MutexGuard<'a, Core<R>>;
-type LogCallback = Box<dyn FnMut(&LogRecord) + Send>;
+pub(crate) type LogCallback = Box<dyn FnMut(&LogRecord) + Send>;
 
 /// The read side of a socket.
 pub(crate) struct Reader {
@@ -91,7 +91,7 @@ pub(crate) fn seed() -> io::Result<Seed> {
 
 impl<R: Role> Shared<R> {
     /// Puts a connection on a transport. The caller spawns a thread for [`attend`](Self::attend), and for a pair
-    /// another one for [`read_pair`].
+    /// another one for [`read_pair`](Self::read_pair).
     pub(crate) fn new(
         conn: Connection<R>,
         transport: Transport,
@@ -136,7 +136,7 @@ impl<R: Role> Shared<R> {
             self.core.clear_poison();
             let mut core = poisoned.into_inner();
             core.over
-                .get_or_insert(ssh_proto::Error::Bug("a panic under the lock").into());
+                .get_or_insert_with(|| ssh_proto::Error::Bug("a panic under the lock").into());
             core.mute = true;
             self.attend.notify_one();
             core
@@ -335,7 +335,7 @@ impl<R: Role> Shared<R> {
         }
     }
 
-    fn wake_driver(&self) {
+    pub(crate) fn wake_driver(&self) {
         if let Link::Socket { waker, .. } = &self.link {
             // It fails only when the system is out of everything; the driver then wakes with its timeout.
             _ = waker.wake();
@@ -389,7 +389,6 @@ impl<R: Role> Shared<R> {
             progress = true;
             match result {
                 Ok(()) => {
-                    bytes.clear();
                     core.spare = bytes;
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
@@ -402,7 +401,7 @@ impl<R: Role> Shared<R> {
                 Err(error) => {
                     // What the peer said before it went away can still be read, and ends the connection.
                     core.mute = true;
-                    core.io_error.get_or_insert(error.into());
+                    core.io_error.get_or_insert_with(|| error.into());
                 }
             }
             core.dispatch();
@@ -478,7 +477,7 @@ impl<R: Role> Shared<R> {
             if let Err(error) = polled
                 && error.kind() != io::ErrorKind::Interrupted
             {
-                core.io_error.get_or_insert(error.into());
+                core.io_error.get_or_insert_with(|| error.into());
                 reader.eof = true;
                 core.conn.handle_eof(Instant::now());
             }
@@ -511,7 +510,7 @@ impl<R: Role> Shared<R> {
         }
         let mut core = self.lock();
         core.over
-            .get_or_insert(ssh_proto::Error::LocallyClosed.into());
+            .get_or_insert_with(|| ssh_proto::Error::LocallyClosed.into());
         core.finished = true;
         self.progress.notify_all();
         drop(core);
@@ -690,7 +689,7 @@ impl<R: Role> Shared<R> {
                 {
                     let mut core = self.lock();
                     core.mute = true;
-                    core.io_error.get_or_insert(error.into());
+                    core.io_error.get_or_insert_with(|| error.into());
                 }
                 bytes.clear();
                 continue;
@@ -754,7 +753,7 @@ impl<R: Role> Shared<R> {
                 Ok(0) => ended = room > 0,
                 Ok(len) => input.advance(len),
                 Err(error) => {
-                    core.io_error.get_or_insert(error.into());
+                    core.io_error.get_or_insert_with(|| error.into());
                     ended = true;
                 }
             }

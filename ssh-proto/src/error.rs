@@ -342,7 +342,8 @@ pub enum Misuse {
     ChannelState(&'static str),
     /// A limit of [`Limits`](crate::limits::Limits) stands against it.
     Limit(&'static str),
-    /// Too much output is waiting, or a key exchange is under way: try again after the next event.
+    /// Too much output is waiting, or a key exchange is under way. No event announces that this is over: try again
+    /// once output was consumed, or the peer was heard.
     Blocked,
     /// An argument cannot be sent, such as an empty user name or a name with a comma.
     Argument(&'static str),

@@ -119,6 +119,12 @@ impl OurServer {
         self.handle.address()
     }
 
+    /// Its host key.
+    #[must_use]
+    pub const fn host_key(&self) -> &PublicKey {
+        &self.host_key
+    }
+
     /// What its handlers were asked.
     #[must_use]
     pub const fn seen(&self) -> &Seen {

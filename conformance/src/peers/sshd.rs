@@ -5,10 +5,10 @@
 //! root is there, without a change to the machine. (Started by root it also wants the folder /run/sshd, which is made if missing.)
 //! Other calls of the C library that name users would see the machine's own: sessions do, so `id` in a command tells the real name.
 
-use std::fs::{self, DirBuilder, File};
+use std::fs::{self, DirBuilder, File, Permissions};
 use std::io::ErrorKind;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -22,6 +22,9 @@ use super::{KeyKind, KeyPair, Ssh, Version, descendants, signal};
 
 /// How long a server may take until it listens.
 const START: Duration = Duration::from_secs(30);
+
+/// The ids of a user that owns nothing.
+const ORDINARY: (u32, u32) = (65_532, 65_532);
 
 /// How often another port is tried when somebody took the one that was free.
 const ATTEMPTS: usize = 5;
@@ -37,6 +40,9 @@ pub struct SshdOptions {
     pub host_keys: Vec<KeyKind>,
     /// Lines of the account's `authorized_keys`.
     pub authorized_keys: Vec<String>,
+    /// When this process is root's, the account is an ordinary user all the same. `sshd` passes signals on to such users' commands
+    /// only, but a session then reaches nothing that only root may read.
+    pub ordinary_user: bool,
 }
 
 impl Default for SshdOptions {
@@ -45,6 +51,7 @@ impl Default for SshdOptions {
             config: Vec::new(),
             host_keys: vec![KeyKind::Ed25519],
             authorized_keys: Vec::new(),
+            ordinary_user: false,
         }
     }
 }
@@ -61,7 +68,7 @@ pub struct Sshd {
 }
 
 impl Sshd {
-    /// The account's name. Its user id is that of this process, its home folder is [`Sshd::home`], its shell is `/bin/sh`.
+    /// The account's name. Its user id is that of this process (but see [`SshdOptions::ordinary_user`]), its home folder is [`Sshd::home`], its shell is `/bin/sh`.
     pub const USER: &str = "tester";
 
     /// The account's password.
@@ -79,7 +86,7 @@ impl Sshd {
             .tempdir()
             .unwrap_or_else(|error| panic!("no temporary folder: {error}"));
         let dir = folder.path();
-        write_accounts(dir);
+        write_accounts(dir, options.ordinary_user);
         write(
             &dir.join("authorized_keys"),
             &lines(&options.authorized_keys),
@@ -364,7 +371,7 @@ fn config(
     lines(&config)
 }
 
-fn write_accounts(dir: &Path) {
+fn write_accounts(dir: &Path, ordinary_user: bool) {
     let home = dir.join("home");
     DirBuilder::new()
         .mode(0o700)
@@ -372,8 +379,15 @@ fn write_accounts(dir: &Path) {
         .unwrap_or_else(|error| panic!("cannot make {}: {error}", home.display()));
     let metadata = fs::metadata(&home)
         .unwrap_or_else(|error| panic!("cannot read {}: {error}", home.display()));
-    let (uid, gid) = (metadata.uid(), metadata.gid());
+    let (mut uid, mut gid) = (metadata.uid(), metadata.gid());
     if uid == 0 {
+        if ordinary_user {
+            (uid, gid) = ORDINARY;
+            // It reads its authorized_keys itself, and starts in its home folder.
+            fs::set_permissions(dir, Permissions::from_mode(0o711))
+                .and_then(|()| chown(&home, Some(uid), Some(gid)))
+                .unwrap_or_else(|error| panic!("cannot give {} away: {error}", home.display()));
+        }
         match DirBuilder::new().mode(0o755).create("/run/sshd") {
             Err(error) if error.kind() != ErrorKind::AlreadyExists => {
                 panic!("cannot make /run/sshd: {error}")

@@ -4,6 +4,7 @@ use std::marker::PhantomData;
 
 use crate::connection::role::{ClientRole, Role, ServerRole};
 use crate::error::{Misuse, WriteError};
+use crate::packet::Draft;
 
 use super::kinds::{
     ChannelEvent, ExitSignal, Program, PtyRequest, RequestId, Signal, WindowSize, is_name,
@@ -59,6 +60,21 @@ impl<'a, R: Role> Channel<'a, R> {
     /// As those of [`write`](Self::write).
     pub fn write_parts(&mut self, stream: Stream, parts: &[&[u8]]) -> Result<usize, WriteError> {
         self.inner.write(stream, parts)
+    }
+
+    /// Prepares a draft for data of a stream. What was in it is forgotten.
+    pub fn lay_out(&self, stream: Stream, draft: &mut Draft) {
+        draft.lay_out(self.inner.io.out.layout(), stream);
+    }
+
+    /// Sends the data in a draft, or as much of it as there is room for; says how much that was, and keeps the rest for
+    /// the next call. When nothing else is on its way out it is sealed where it lies: no byte is copied. A draft that was
+    /// sent whole is laid out for the next data.
+    ///
+    /// # Errors
+    /// As those of [`write`](Self::write).
+    pub fn send(&mut self, stream: Stream, draft: &mut Draft) -> Result<usize, WriteError> {
+        self.inner.send(stream, draft)
     }
 
     /// Received data as far as it lies in one piece, lent; empty when there is none. [`consume`](Self::consume) drops
@@ -164,6 +180,18 @@ impl<'a, R: Role> Channel<'a, R> {
             state.eof(shared, io);
         }
         self.inner.after();
+    }
+
+    /// Tells the peer that this side reads no more of the channel, while it may go on writing (`eow@openssh.com`,
+    /// OpenSSH's PROTOCOL section 2.1). What still comes should be [discarded](Self::discard). OpenSSH sends it to OpenSSH
+    /// only, because others were seen to fail on it although RFC 4254 section 5.4 has them ignore it.
+    ///
+    /// # Errors
+    /// As those of [`request`](Self::request).
+    pub fn end_of_write(&mut self) -> Result<(), Misuse> {
+        self.inner
+            .request(request::END_OF_WRITE, &[], false, false)
+            .map(|_| ())
     }
 
     /// Closes the channel behind everything that was written. [`ChannelEvent::Closed`] follows when the peer has done
@@ -357,6 +385,15 @@ impl<'a> Handle<'a> {
             return Err(WriteError::Closed);
         };
         let taken = state.write(stream, parts, shared, io);
+        self.channels.serve_writers(&self.io);
+        taken
+    }
+
+    fn send(&mut self, stream: Stream, draft: &mut Draft) -> Result<usize, WriteError> {
+        let Some((state, shared, io)) = self.parts() else {
+            return Err(WriteError::Closed);
+        };
+        let taken = state.send(stream, draft, shared, io);
         self.channels.serve_writers(&self.io);
         taken
     }

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use crate::error::WriteError;
 use crate::limits::PACKET_DATA_LEN;
+use crate::packet::Draft;
 
 use super::state::{Phase, Say, State};
 use super::table::{Channels, Io, Shared};
@@ -100,6 +101,37 @@ impl State {
         }
         self.wait_to_write(total, shared);
         Err(WriteError::Blocked)
+    }
+
+    /// Sends what is in a draft, or as much of it as may leave now: without a copy when nothing else is on its way out.
+    pub(super) fn send(
+        &mut self,
+        stream: Stream,
+        draft: &mut Draft,
+        shared: &mut Shared,
+        io: &mut Io<'_>,
+    ) -> Result<usize, WriteError> {
+        let len = draft.len();
+        let alone = self.phase == Phase::Open
+            && self.queued.is_empty()
+            && self.local_eof == Say::No
+            && self.local_close == Say::No
+            && matches!(self.writer, Writer::Idle)
+            && shared.writers.line.is_empty()
+            && shared.writers.reserved == 0;
+        let fits = len <= usize::try_from(self.send.window()).unwrap_or(usize::MAX)
+            && len.min(PACKET_DATA_LEN) <= self.send.next_packet();
+        if len > 0 && alone && fits && io.out.data_in_place(self.peer, stream, draft) {
+            self.send.sent(len);
+            draft.lay_out(io.out.layout(), stream);
+            return Ok(len);
+        }
+        let taken = self.write(stream, &draft.parts(), shared, io)?;
+        draft.advance(taken);
+        if draft.is_empty() {
+            draft.lay_out(io.out.layout(), stream);
+        }
+        Ok(taken)
     }
 
     fn wait_to_write(&mut self, total: usize, shared: &mut Shared) {

@@ -16,12 +16,13 @@ use crate::wire::Writer;
 
 use zeroize::Zeroize;
 
+use super::draft::{Draft, fields_len};
+use super::keys::Layout;
 use super::sealer::{HEADER_LEN, Sealer};
 
-/// What loopback's segments hold at best is 65,483 bytes: two full packets fit one of them whatever the cipher.
-const SEGMENT_LEN: usize = 65_480;
-/// Channel data stops here: two segments, since one write for both wakes the peer once instead of twice.
-pub(crate) const DATA_MARK: usize = 2 * SEGMENT_LEN;
+/// Channel data stops here: what one write to a socket takes at best. Loopback's segments hold 65,483 bytes, and two
+/// full packets fit one of them whatever the cipher.
+pub(crate) const DATA_MARK: usize = 65_480;
 /// Our own requests stop here.
 pub(crate) const REQUEST_MARK: usize = DATA_MARK + 16 * 1024;
 /// Input stops here: replies always have room below it.
@@ -109,28 +110,28 @@ impl Output {
     /// `len` bytes were written.
     pub(crate) fn consume(&mut self, len: usize) {
         self.head = self.head.saturating_add(len).min(self.buf.len());
-        if self.head == self.buf.len() {
-            self.buf.clear();
-            self.head = 0;
-        }
     }
 
     /// Exchanges the whole buffer with an empty one.
     pub(crate) fn swap(&mut self, spare: &mut Vec<u8>) {
-        spare.clear();
-        if self.head > 0 {
+        if self.pending_len() == 0 {
+            spare.clear();
+        } else if self.head > 0 {
+            spare.clear();
             spare.extend_from_slice(self.pending());
-            self.buf.clear();
-            self.head = 0;
+            self.head = self.buf.len();
         } else {
+            // What the spare has in it is dead; yet its length says how much of it need not be zeroed again.
             std::mem::swap(&mut self.buf, spare);
+            self.head = self.buf.len();
         }
     }
 
     /// Gives memory back that nothing needs now.
     pub(crate) fn trim(&mut self) {
-        if self.buf.is_empty() {
+        if self.pending_len() == 0 {
             self.buf = Vec::new();
+            self.head = 0;
         }
         if self.held.is_empty() {
             self.held = Vec::new();
@@ -139,7 +140,7 @@ impl Output {
 
     /// How much memory [`trim`](Self::trim) would give back.
     pub(crate) const fn idle_memory(&self) -> usize {
-        let buf = if self.buf.is_empty() {
+        let buf = if self.head >= self.buf.len() {
             self.buf.capacity()
         } else {
             0
@@ -154,6 +155,7 @@ impl Output {
 
     /// Bytes that are no packet: the version line.
     pub(crate) fn raw(&mut self, bytes: &[u8]) {
+        self.make_room();
         self.buf.extend_from_slice(bytes);
     }
 
@@ -269,12 +271,7 @@ impl Output {
         len: usize,
     ) {
         self.seal(|writer| {
-            if stream == Stream::DATA {
-                writer.byte(94).uint32(recipient);
-            } else {
-                writer.byte(95).uint32(recipient).uint32(stream.0);
-            }
-            writer.uint32(u32::try_from(len).unwrap_or(u32::MAX));
+            writer.bytes(message_fields(&data_fields(recipient, stream, len), stream));
             let (mut skip, mut len) = (skip, len);
             for part in parts {
                 let from = skip.min(part.len());
@@ -286,6 +283,48 @@ impl Output {
                 len = len.saturating_sub(piece.len());
             }
         });
+    }
+
+    /// Seals a draft where it lies and makes it the output, if nothing else waits there. `false`: it cannot be, and
+    /// nothing was done.
+    pub(crate) fn data_in_place(
+        &mut self,
+        recipient: u32,
+        stream: Stream,
+        draft: &mut Draft,
+    ) -> bool {
+        let free = !self.gated && !self.ended && self.pending_len() == 0 && self.sent.is_none();
+        let layout = self.sealer.layout();
+        if !free || !draft.is_fit(layout, stream) {
+            return false;
+        }
+        let mut total = 0_usize;
+        let fields = fields_len(stream);
+        for (start, len) in draft.packets() {
+            let payload = fields.saturating_add(len);
+            let end = start.saturating_add(layout.packet_len(payload));
+            let packet = draft.buf.get_mut(start..end).unwrap_or_default();
+            let message = data_fields(recipient, stream, len);
+            let room = packet.get_mut(HEADER_LEN..HEADER_LEN.saturating_add(fields));
+            if let Some(room) = room {
+                room.copy_from_slice(message_fields(&message, stream));
+            }
+            if let Err(error) = self.sealer.seal_in(packet, payload, &mut self.rng) {
+                self.ended = true;
+                self.failed = Some(error);
+                return true;
+            }
+            total = end;
+        }
+        std::mem::swap(&mut self.buf, &mut draft.buf);
+        self.buf.truncate(total);
+        self.head = 0;
+        true
+    }
+
+    /// How packets are laid out now.
+    pub(crate) const fn layout(&self) -> Layout {
+        self.sealer.layout()
     }
 
     /// A key exchange of ours starts with the KEXINIT that was just sent: everything else waits.
@@ -365,7 +404,10 @@ impl Output {
     /// once the dead part is as long as it and the buffer would have to grow.
     fn make_room(&mut self) {
         let live = self.pending_len();
-        if self.head >= live
+        if live == 0 {
+            self.buf.clear();
+            self.head = 0;
+        } else if self.head >= live
             && self.buf.len().saturating_add(PACKET_DATA_LEN) > self.buf.capacity()
             && self.head > 0
         {
@@ -374,4 +416,22 @@ impl Output {
             self.head = 0;
         }
     }
+}
+
+/// The fields of CHANNEL_DATA or CHANNEL_EXTENDED_DATA before `len` bytes of data, as the end of an array.
+fn data_fields(recipient: u32, stream: Stream, len: usize) -> [u8; DATA_FIELDS_LEN] {
+    let len = u32::try_from(len).unwrap_or(u32::MAX).to_be_bytes();
+    let [a, b, c, d] = recipient.to_be_bytes();
+    let [l0, l1, l2, l3] = len;
+    if stream == Stream::DATA {
+        return [0, 0, 0, 0, 94, a, b, c, d, l0, l1, l2, l3];
+    }
+    let [e, f, g, h] = stream.0.to_be_bytes();
+    [95, a, b, c, d, e, f, g, h, l0, l1, l2, l3]
+}
+
+/// The part of [`data_fields`] that the message has.
+fn message_fields(fields: &[u8; DATA_FIELDS_LEN], stream: Stream) -> &[u8] {
+    let start = DATA_FIELDS_LEN.saturating_sub(fields_len(stream));
+    fields.get(start..).unwrap_or_default()
 }

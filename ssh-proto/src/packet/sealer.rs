@@ -90,6 +90,11 @@ impl Sealer {
         self.traffic
     }
 
+    /// How packets are laid out under these keys.
+    pub(crate) const fn layout(&self) -> Layout {
+        self.layout
+    }
+
     /// Seals what lies behind `start` in `buf`: [`HEADER_LEN`] bytes of room, then the payload.
     pub(crate) fn seal(
         &mut self,
@@ -97,45 +102,36 @@ impl Sealer {
         start: usize,
         rng: &mut Drbg,
     ) -> Result<(), Error> {
-        let Layout {
-            block,
-            length_apart,
-            ..
-        } = self.layout;
-        let body = buf.len().saturating_sub(start).saturating_sub(LENGTH_LEN);
-        let counted = if length_apart {
-            body
-        } else {
-            body.saturating_add(LENGTH_LEN)
-        };
-        // RFC 4253 section 6: "There MUST be at least four bytes of padding."
-        let short = counted
-            .saturating_add(4)
-            .checked_rem(block)
-            .unwrap_or_default();
-        let padding = if short == 0 {
-            4
-        } else {
-            4_usize.saturating_add(block).saturating_sub(short)
-        };
-        let end = buf.len();
-        buf.resize(end.saturating_add(padding), 0);
-        rng.fill(buf.get_mut(end..).unwrap_or_default());
-        let packet = buf.get_mut(start..).unwrap_or_default();
-        let len = u32::try_from(body.saturating_add(padding))
-            .unwrap_or(u32::MAX)
-            .to_be_bytes();
-        if let (Some((length, rest)), Ok(padding)) =
-            (packet.split_first_chunk_mut(), u8::try_from(padding))
-        {
-            *length = len;
-            if let Some(field) = rest.first_mut() {
-                *field = padding;
-            }
-        }
-        self.protect(buf, start, len)
-            .map_err(|CryptoFault| Error::Bug("a packet could not be sealed"))?;
-        self.traffic.count(buf.len().saturating_sub(start));
+        let payload = buf.len().saturating_sub(start).saturating_sub(HEADER_LEN);
+        buf.resize(start.saturating_add(self.layout.packet_len(payload)), 0);
+        self.seal_in(buf.get_mut(start..).unwrap_or_default(), payload, rng)
+    }
+
+    /// Seals a payload of `payload` bytes where it lies: behind [`HEADER_LEN`] bytes of room in `packet`, which is as
+    /// long as the packet will be.
+    pub(crate) fn seal_in(
+        &mut self,
+        packet: &mut [u8],
+        payload: usize,
+        rng: &mut Drbg,
+    ) -> Result<(), Error> {
+        const BUG: Error = Error::Bug("a packet could not be sealed");
+        let total = packet.len();
+        let body = payload.saturating_add(1);
+        let padding = self.layout.padding(payload);
+        let end = body.saturating_add(LENGTH_LEN);
+        rng.fill(
+            packet
+                .get_mut(end..end.saturating_add(padding))
+                .ok_or(BUG)?,
+        );
+        let len = u32::try_from(body.saturating_add(padding)).map_err(|_| BUG)?;
+        let (length, rest) = packet.split_first_chunk_mut().ok_or(BUG)?;
+        *length = len.to_be_bytes();
+        *rest.first_mut().ok_or(BUG)? = u8::try_from(padding).map_err(|_| BUG)?;
+        self.protect(packet, len.to_be_bytes())
+            .map_err(|CryptoFault| BUG)?;
+        self.traffic.count(total);
         // Before the first keys the counter must not run over: strict key exchange would be fooled by it.
         self.sequence = match self.sequence.checked_add(1) {
             None if self.keys.is_none() => return Err(PeerError::SequenceOverflow.into()),
@@ -144,38 +140,44 @@ impl Sealer {
         Ok(())
     }
 
-    fn protect(
-        &mut self,
-        buf: &mut Vec<u8>,
-        start: usize,
-        len: [u8; LENGTH_LEN],
-    ) -> Result<(), CryptoFault> {
-        let packet = buf.get_mut(start..).ok_or(CryptoFault)?;
+    fn protect(&mut self, packet: &mut [u8], len: [u8; LENGTH_LEN]) -> Result<(), CryptoFault> {
+        let end = packet
+            .len()
+            .checked_sub(self.layout.tag)
+            .ok_or(CryptoFault)?;
+        let (packet, room) = packet.split_at_mut_checked(end).ok_or(CryptoFault)?;
         match (&mut self.keys, &self.mac) {
             (None, _) => {}
             (Some(SealKey::Gcm(key)), _) => {
                 let tag = key.seal(&len, packet.get_mut(LENGTH_LEN..).ok_or(CryptoFault)?)?;
-                buf.extend_from_slice(&tag);
+                put(room, &tag)?;
             }
             (Some(SealKey::ChaCha(key)), _) => {
                 let tag = key.seal(self.sequence, packet)?;
-                buf.extend_from_slice(&tag);
+                put(room, &tag)?;
             }
             (Some(SealKey::Ctr(key)), Some((mac, true))) => {
                 key.apply(packet.get_mut(LENGTH_LEN..).ok_or(CryptoFault)?)?;
-                let tag = mac.sign(self.sequence, packet);
-                buf.extend_from_slice(tag.as_ref());
+                put(room, mac.sign(self.sequence, packet).as_ref())?;
             }
             (Some(SealKey::Ctr(key)), Some((mac, false))) => {
                 // RFC 4253 section 6.4: the MAC is "computed from [..] the unencrypted packet".
-                let tag = mac.sign(self.sequence, packet);
+                put(room, mac.sign(self.sequence, packet).as_ref())?;
                 key.apply(packet)?;
-                buf.extend_from_slice(tag.as_ref());
             }
             (Some(SealKey::Ctr(_)), None) => return Err(CryptoFault),
         }
         Ok(())
     }
+}
+
+/// Writes a tag or MAC into the room that the layout left for it.
+fn put(room: &mut [u8], tag: &[u8]) -> Result<(), CryptoFault> {
+    if room.len() != tag.len() {
+        return Err(CryptoFault);
+    }
+    room.copy_from_slice(tag);
+    Ok(())
 }
 
 /// The layout that cipher and MAC make.

@@ -8,9 +8,12 @@ use crate::packet::sealer::Traffic;
 
 /// RFC 4344 section 3.1: "an implementation SHOULD rekey after at most 2**31 packets".
 const MAX_PACKETS: u64 = 1 << 31;
-/// Exchanges of the peer further apart than this are not counted.
+/// Exchanges of the peer further apart than this, in time or in bytes of either direction, are not counted.
+///
+/// The peer may have asked for few bytes and mean it: OpenSSH with `RekeyLimit 1M` begins after half of that, with
+/// anything below 512K after each full packet, and what it counts may all be what it has received.
 const CHEAP_TIME: Duration = Duration::from_secs(10);
-const CHEAP_BYTES: u64 = 1024 * 1024;
+const CHEAP_BYTES: u64 = 16 * 1024;
 
 /// When the last exchange was, and how many cheap ones the peer started.
 #[derive(Debug)]
@@ -21,9 +24,15 @@ pub(crate) struct Rekey {
 }
 
 impl Rekey {
-    pub(crate) const fn new(limits: RekeyLimits, now: Instant) -> Self {
+    pub(crate) fn new(limits: RekeyLimits, now: Instant) -> Self {
         Self {
-            limits,
+            limits: RekeyLimits {
+                bytes: limits.bytes.max(RekeyLimits::LEAST_BYTES),
+                packets: limits
+                    .packets
+                    .clamp(RekeyLimits::LEAST_PACKETS, MAX_PACKETS),
+                time: limits.time.map(|time| time.max(RekeyLimits::LEAST_TIME)),
+            },
             last: now,
             cheap: 0,
         }
@@ -44,8 +53,7 @@ impl Rekey {
     /// Whether one direction has seen enough, or the keys are too old.
     pub(crate) fn is_due(&self, sent: Traffic, received: Traffic, now: Instant) -> bool {
         let full = |traffic: Traffic| {
-            traffic.bytes >= self.limits.bytes
-                || traffic.packets >= self.limits.packets.min(MAX_PACKETS)
+            traffic.bytes >= self.limits.bytes || traffic.packets >= self.limits.packets
         };
         full(sent) || full(received) || self.deadline().is_some_and(|deadline| deadline <= now)
     }
@@ -53,11 +61,11 @@ impl Rekey {
     /// The peer starts an exchange.
     pub(crate) fn peer_starts(
         &mut self,
-        [sent, received]: [Traffic; 2],
+        sent: Traffic,
+        received: Traffic,
         limits: &Limits,
         now: Instant,
     ) -> Result<(), PeerError> {
-        // A peer counts what it sends and what it receives, as we do.
         if now.saturating_duration_since(self.last) < CHEAP_TIME
             && sent.bytes.max(received.bytes) < CHEAP_BYTES
         {
@@ -69,5 +77,92 @@ impl Rekey {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a test needs a time to start from"
+)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_limit_is_above_two_to_the_31_packets() {
+        let start = Instant::now();
+        let limits = RekeyLimits {
+            bytes: u64::MAX,
+            packets: u64::MAX,
+            time: None,
+        };
+        let rekey = Rekey::new(limits, start);
+        for (packets, due) in [((1 << 31) - 1, false), (1 << 31, true)] {
+            let much = Traffic { bytes: 0, packets };
+            assert_eq!(rekey.is_due(much, NOTHING, start), due);
+            assert_eq!(rekey.is_due(NOTHING, much, start), due);
+        }
+    }
+
+    #[test]
+    fn an_exchange_is_cheap_within_ten_seconds_and_16_kib() {
+        let start = Instant::now();
+        let limits = Limits {
+            cheap_rekeys: 0,
+            ..Limits::default()
+        };
+        let much = |bytes| Traffic { bytes, packets: 1 };
+        let mut rekey = Rekey::new(RekeyLimits::default(), start);
+        for (millis, sent, received, cheap) in [
+            (9_999, CHEAP_BYTES - 1, CHEAP_BYTES - 1, true),
+            (10_000, 0, 0, false),
+            (0, CHEAP_BYTES, 0, false),
+            (0, 0, CHEAP_BYTES, false),
+        ] {
+            let now = start + Duration::from_millis(millis);
+            let outcome = rekey.peer_starts(much(sent), much(received), &limits, now);
+            assert_eq!(outcome.is_err(), cheap);
+        }
+    }
+
+    const FULL_PACKET: Traffic = Traffic {
+        bytes: 32 * 1024,
+        packets: 1,
+    };
+    const NOTHING: Traffic = Traffic {
+        bytes: 100,
+        packets: 1,
+    };
+
+    #[test]
+    fn a_peer_that_rekeys_after_every_packet_of_either_direction_may_do_so() {
+        let now = Instant::now();
+        let mut rekey = Rekey::new(RekeyLimits::default(), now);
+        for (sent, received) in [(FULL_PACKET, NOTHING), (NOTHING, FULL_PACKET)] {
+            for _ in 0..1_000 {
+                rekey
+                    .peer_starts(sent, received, &Limits::default(), now)
+                    .unwrap();
+                rekey.done(now);
+            }
+        }
+    }
+
+    #[test]
+    fn a_peer_that_does_nothing_but_rekey_is_cut_off() {
+        let mut now = Instant::now();
+        let limits = Limits::default();
+        let mut rekey = Rekey::new(RekeyLimits::default(), now);
+        // Now and then is fine.
+        for _ in 0..1_000 {
+            now += CHEAP_TIME;
+            rekey.peer_starts(NOTHING, NOTHING, &limits, now).unwrap();
+            rekey.done(now);
+        }
+        for _ in 0..limits.cheap_rekeys {
+            rekey.peer_starts(NOTHING, NOTHING, &limits, now).unwrap();
+            rekey.done(now);
+        }
+        assert!(rekey.peer_starts(NOTHING, NOTHING, &limits, now).is_err());
     }
 }

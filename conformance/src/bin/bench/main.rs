@@ -2,9 +2,11 @@
 //!
 //! ```text
 //! cargo run --release -p conformance --bin bench -- bulk [OPTION]...
+//! cargo run --release -p conformance --bin bench -- connections [OPTION]...
 //! ```
 
 mod bulk;
+mod connections;
 mod cpu;
 mod floor;
 mod json;
@@ -21,6 +23,7 @@ use conformance::peers::Version;
 
 const USAGE: &str = "\
 usage: bench bulk [OPTION]...
+       bench connections [OPTION]...
 
 bulk   CPU seconds per GiB of our ssh and sshd examples, of OpenSSH's and of the floor, over exec on loopback, download and
        upload. Ends with status 1 when a bar is missed, 2 when the benchmark could not be made.
@@ -34,6 +37,13 @@ bulk   CPU seconds per GiB of our ssh and sshd examples, of OpenSSH's and of the
   --cpu N            the CPU on which everything runs (default: the last that this process may use)
   --our-ssh PATH     the client under test (default: build the example of ssh-blocking); `openssh`: OpenSSH's stands in
   --our-sshd PATH    the same for the server
+
+connections   memory and CPU of idle authenticated connections with one open channel, on one ssh-mio thread at each end,
+       on loopback, connected at most 64 at a time. Keepalive is off. Statuses as above.
+
+  --counts LIST      how many connections, the least first (default 1000,10000)
+  --seconds N        for how long they are idle (default 30)
+  --json FILE        write all figures and verdicts to FILE
 ";
 
 /// What `bulk` was asked to do.
@@ -145,6 +155,15 @@ fn main() -> ExitCode {
             Ok(false) => ExitCode::from(1),
             Err(message) => fail(&message),
         },
+        "connections" => {
+            match connections::Options::parse(arguments)
+                .and_then(|options| connections::run(&options))
+            {
+                Ok(true) => ExitCode::SUCCESS,
+                Ok(false) => ExitCode::from(1),
+                Err(message) => fail(&message),
+            }
+        }
         "--help" | "-h" | "help" => {
             print!("{USAGE}");
             ExitCode::SUCCESS
@@ -169,6 +188,10 @@ fn pipeline_part(part: &str, arguments: &[String]) -> io::Result<()> {
             floor::seal(cipher, address, batch.parse().map_err(io::Error::other)?)
         }
         ("open", [cipher, bytes]) => floor::open(cipher, size(bytes)?),
+        ("mio-server", []) => connections::server(),
+        ("mio-client", [address, count]) => {
+            connections::client(address, count.parse().map_err(io::Error::other)?)
+        }
         _ => Err(io::Error::other("for bench's own use")),
     }
 }

@@ -134,3 +134,70 @@ fn each_of_two_exchanges_in_a_row_has_its_own_time() {
         Some(&Error::TimedOut(Stage::KeyExchange))
     );
 }
+
+#[test]
+fn each_stage_has_its_deadline() {
+    let mut pair = Pair::default();
+    pair.client.handle_timeout(pair.now + seconds(14));
+    assert_eq!(pair.client.closed(), None);
+    let at = pair.client.poll_timeout().unwrap();
+    pair.client.handle_timeout(at);
+    assert_eq!(
+        pair.client.closed(),
+        Some(&Error::TimedOut(Stage::VersionExchange))
+    );
+
+    let mut pair = Pair::default();
+    pair.client.handle_bytes(b"SSH-2.0-x\r\n", pair.now);
+    pair.client.handle_timeout(pair.now + seconds(30));
+    assert_eq!(
+        pair.client.closed(),
+        Some(&Error::TimedOut(Stage::KeyExchange))
+    );
+
+    let mut pair = Pair::default();
+    pair.run(usize::MAX);
+    assert_eq!(pair.server_events, Vec::<String>::new());
+    pair.server.handle_timeout(pair.now + seconds(119));
+    assert_eq!(pair.server.closed(), None);
+    pair.server.handle_timeout(pair.now + seconds(120));
+    assert_eq!(
+        pair.server.closed(),
+        Some(&Error::TimedOut(Stage::Authentication))
+    );
+}
+
+#[test]
+fn keys_that_are_too_old_are_changed_on_an_idle_connection() {
+    let mut pair = Pair::default();
+    pair.login();
+    pair.now += seconds(3_600);
+    pair.server.handle_timeout(pair.now);
+    pair.run(usize::MAX);
+    assert_eq!(pair.server_events.last().unwrap(), "Rekeyed");
+}
+
+#[test]
+fn a_peer_that_answers_nothing_is_found_dead() {
+    let mut client = ClientConfig::new();
+    client.transport.keepalive = Some(Keepalive {
+        interval: seconds(10),
+        count: 3,
+    });
+    let mut pair = Pair::new(client, ServerConfig::new(vec![host_key(KeyKind::Ed25519)]));
+    pair.login();
+    for _ in 0..4 {
+        assert_eq!(pair.client.closed(), None);
+        let at = pair.client.poll_timeout().unwrap();
+        pair.client.handle_timeout(at);
+    }
+    while pair.client.closed().is_none() {
+        let at = pair.client.poll_timeout().unwrap();
+        assert!(at < pair.now + seconds(41));
+        pair.client.handle_timeout(at);
+    }
+    assert_eq!(
+        pair.client.closed(),
+        Some(&Error::TimedOut(Stage::Keepalive))
+    );
+}
