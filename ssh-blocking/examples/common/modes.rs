@@ -3,7 +3,7 @@
 use rustix::termios::{
     ControlModes, InputModes, LocalModes, OutputModes, SpecialCodeIndex, SpecialCodes, Termios,
 };
-use ssh_blocking::ssh_proto::msg::modes::{Mode, TerminalModes};
+use ssh_proto::msg::modes::{Mode, TerminalModes};
 
 const CODES: &[(Mode, SpecialCodeIndex)] = &[
     (Mode::VINTR, SpecialCodeIndex::VINTR),
