@@ -7,3 +7,8 @@ pub mod ours;
 pub mod pair;
 pub mod peers;
 pub mod wire;
+
+/// The examples of the README, compiled.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct Readme;

@@ -47,8 +47,3 @@ pub use server::{
 };
 pub use ssh_proto;
 pub use transport::Transport;
-
-/// The example of the README, compiled.
-#[cfg(doctest)]
-#[doc = include_str!("../../README.md")]
-struct Readme;

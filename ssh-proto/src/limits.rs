@@ -188,7 +188,7 @@ impl RekeyLimits {
     /// As [`LEAST_BYTES`](Self::LEAST_BYTES), in packets.
     pub const LEAST_PACKETS: u64 = 4;
     /// As [`LEAST_BYTES`](Self::LEAST_BYTES), in time.
-    pub const LEAST_TIME: Duration = Duration::from_secs(1);
+    pub const LEAST_TIME: Duration = Duration::from_millis(100);
 }
 
 impl Default for RekeyLimits {

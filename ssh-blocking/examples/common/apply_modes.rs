@@ -1,7 +1,7 @@
 //! Terminal modes as a server applies them.
 
 use rustix::termios::{ControlModes, SpecialCodes, Termios};
-use ssh_blocking::ssh_proto::msg::modes::{Mode, TerminalModes};
+use ssh_proto::msg::modes::{Mode, TerminalModes};
 
 use crate::modes::{CODES, CONTROL, DISABLED, INPUT, LOCAL, OUTPUT};
 

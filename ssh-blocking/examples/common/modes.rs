@@ -1,7 +1,7 @@
 //! Terminal modes of RFC 4254 section 8 and what they are called on this system.
 
 use rustix::termios::{ControlModes, InputModes, LocalModes, OutputModes, SpecialCodeIndex};
-use ssh_blocking::ssh_proto::msg::modes::Mode;
+use ssh_proto::msg::modes::Mode;
 
 pub(crate) const CODES: &[(Mode, SpecialCodeIndex)] = &[
     (Mode::VINTR, SpecialCodeIndex::VINTR),

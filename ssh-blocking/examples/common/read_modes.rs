@@ -1,7 +1,7 @@
 //! Terminal modes as a client sends them.
 
 use rustix::termios::{ControlModes, Termios};
-use ssh_blocking::ssh_proto::msg::modes::{Mode, TerminalModes};
+use ssh_proto::msg::modes::{Mode, TerminalModes};
 
 use crate::modes::{CODES, CONTROL, DISABLED, INPUT, LOCAL, OUTPUT};
 
