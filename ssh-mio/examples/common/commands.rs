@@ -11,6 +11,11 @@ use ssh_mio::ssh_proto::{
 };
 use ssh_mio::{ServerSession, Transport};
 
+/// What one segment of a loopback socket takes.
+const TWO_PACKETS: usize = 2 * PACKET_DATA_LEN;
+/// What `source` sends.
+static ZEROS: [u8; TWO_PACKETS] = [0; TWO_PACKETS];
+
 /// Who may come in, and scratch memory for all sessions.
 pub(crate) struct Commands {
     pub(crate) keys: Vec<PublicKey>,
@@ -44,8 +49,7 @@ impl Commands {
         Self {
             keys,
             passwords,
-            // Two packets: what one segment of a loopback socket takes.
-            scratch: vec![0; 2 * PACKET_DATA_LEN],
+            scratch: vec![0; TWO_PACKETS],
         }
     }
 
@@ -144,7 +148,7 @@ impl Commands {
         };
         let status = match command {
             Command::Cat => self.cat(channel),
-            Command::Source(left) => self.source(channel, left),
+            Command::Source(left) => Self::source(channel, left),
             Command::Sink => {
                 channel.consume(Stream::DATA, usize::MAX);
                 channel.is_stream_eof(Stream::DATA).then_some(0)
@@ -189,13 +193,12 @@ impl Commands {
         }
     }
 
-    fn source(&mut self, channel: &mut Channel<'_, ServerRole>, left: &mut u64) -> Option<u32> {
-        self.scratch.fill(0);
+    fn source(channel: &mut Channel<'_, ServerRole>, left: &mut u64) -> Option<u32> {
         while *left > 0 {
             let len = usize::try_from(*left)
                 .unwrap_or(usize::MAX)
-                .min(self.scratch.len());
-            match channel.write(Stream::DATA, &self.scratch[..len]) {
+                .min(ZEROS.len());
+            match channel.write(Stream::DATA, &ZEROS[..len]) {
                 Ok(written) => *left = left.saturating_sub(written as u64),
                 Err(WriteError::Blocked) => return None,
                 Err(WriteError::Closed) => return Some(1),
