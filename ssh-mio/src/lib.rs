@@ -37,6 +37,7 @@
 //!             sessions.note(event);
 //!             continue;
 //!         }
+//!         // Out of descriptors? `examples/server.rs` shows how to try again later.
 //!         while let Ok((stream, _)) = listener.accept() {
 //!             let session = ServerSession::new(stream, Arc::clone(&config), seed()?, now);
 //!             sessions.insert(poll.registry(), session, ())?;
