@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use ssh_proto::{
-    ChannelEvent, ChannelId, ChannelRequest, ExitSignal, LoginAttempt, OpenFailureReason, OpenKind,
-    Proof, Server, ServerEvent, Signal, Stream, WriteError,
+    Answer, ChannelEvent, ChannelId, ChannelRequest, ExitSignal, GlobalRequestKind, LoginAttempt,
+    OpenFailureReason, OpenKind, Proof, Server, ServerEvent, Signal, Stream, WriteError,
 };
 
 /// The byte at `position` of every stream that a program makes.
@@ -24,8 +24,11 @@ pub struct App {
     /// One line for each event that is not data.
     pub log: Vec<String>,
     /// What the server makes of attempts to log in.
-    pub judge: Option<Box<dyn FnMut(&mut Server, LoginAttempt)>>,
+    pub judge: Option<Judge>,
 }
+
+/// Decides about an attempt to log in.
+pub type Judge = Box<dyn FnMut(&mut Server, LoginAttempt)>;
 
 #[derive(Debug)]
 enum Program {
@@ -96,9 +99,17 @@ impl App {
                 }
             },
             ServerEvent::GlobalRequested(request) => {
-                self.log.push(format!("global {}", request.name));
+                let answer = match &request.kind {
+                    GlobalRequestKind::Custom { name, data } => {
+                        self.log.push(format!("global {name}"));
+                        Answer::Accept(data)
+                    }
+                    other => {
+                        self.log.push(format!("global {other:?}"));
+                        Answer::Refuse
+                    }
+                };
                 if let Some(token) = request.token {
-                    let answer = ssh_proto::Answer::Accept(&request.data);
                     server
                         .answer_global(token, answer)
                         .expect("an open question");

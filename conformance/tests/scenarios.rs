@@ -4,10 +4,12 @@
 use std::time::Duration;
 
 use conformance::app::pattern_bytes;
-use conformance::pair::{Gathered, Pair, host_key};
+use conformance::pair::{Gathered, Pair, host_key, user_key};
 use conformance::wire::Network;
 use ssh_proto::key::KeyKind;
-use ssh_proto::{ClientConfig, OpenChannel, Program, ServerConfig, Signal, Stream};
+use ssh_proto::{
+    AuthMethod, ClientConfig, Credential, OpenChannel, Program, Proof, ServerConfig, Signal, Stream,
+};
 
 /// Runs a scenario over every network.
 fn everywhere(scenario: impl Fn(&mut Pair)) {
@@ -329,5 +331,39 @@ fn data_that_nobody_wants_is_dropped_and_its_window_given_back() {
             .discard(Stream::STDERR);
         let gathered = pair.finish(id);
         assert!(gathered.err.is_empty() && gathered.out.len() == 5_000_000);
+    });
+}
+
+#[test]
+fn a_second_factor_follows_the_first_and_only_both_let_in() {
+    everywhere(|pair| {
+        pair.app.judge = Some(Box::new(|server, attempt| {
+            let both = attempt.completed().contains(&AuthMethod::PublicKey);
+            match attempt.proof() {
+                Proof::PublicKey(_) => server.partial(attempt, &[AuthMethod::Password]),
+                Proof::Password(password) if both && password.expose() == b"sesame" => {
+                    server.grant(attempt)
+                }
+                _ => server.refuse(attempt),
+            }
+            .expect("an open question");
+        }));
+        let mut attempt = |credential, outcome: &str| {
+            pair.client
+                .authenticate("alice", credential, pair.now)
+                .expect("an attempt");
+            pair.until(outcome, |pair| {
+                pair.log.last().is_some_and(|line| line == outcome)
+            });
+        };
+        let refused = |partial| {
+            format!(
+                r#"AuthenticationRefused {{ methods: ["password"], partial_success: {partial} }}"#
+            )
+        };
+        attempt(Credential::public_key(user_key()), &refused(true));
+        attempt(Credential::password("wrong"), &refused(false));
+        attempt(Credential::password("sesame"), "Authenticated");
+        assert_eq!(finished(pair, "exit 0").status, Some(0));
     });
 }

@@ -1,7 +1,9 @@
 //! A client that people can use.
 //!
 //! ```text
-//! ssh [-p PORT] [-i KEY]... [-l USER] [-o NAME=VALUE]... [-t] [-T] [-n] [-v] [-V] [user@]HOST [COMMAND...]
+//! ssh [-p PORT] [-i KEY]... [-l USER] [-o NAME=VALUE]... [-t] [-T] [-n] [-N] [-v] [-V]
+//!     [-L [BIND:]PORT:HOST:PORT] [-L [BIND:]PORT:PATH] [-L PATH:HOST:PORT] [-L PATH:PATH]
+//!     [-R as -L, or [BIND:]PORT alone] [-D [BIND:]PORT] [user@]HOST [COMMAND...]
 //! ```
 //!
 //! It ends with the status of the remote program, and with 255 when it fails itself.
@@ -10,6 +12,8 @@
 
 #[path = "common/modes.rs"]
 mod modes;
+#[path = "common/read_modes.rs"]
+mod read_modes;
 #[path = "common/ssh_options.rs"]
 mod ssh_options;
 
@@ -27,10 +31,10 @@ use signal_hook::iterator::Signals;
 use ssh_blocking::ssh_proto::key::{KeyError, PrivateKey, PublicKey};
 use ssh_blocking::ssh_proto::{Prompts, PtyRequest, Secret, Signal, WindowSize};
 use ssh_blocking::{
-    AuthOutcome, Channel, ChildStdin, Client, ClientOptions, Error, ExitStatus, HostKeyPolicy,
-    Method,
+    AuthOutcome, Channel, ChildStdin, Client, ClientOptions, Error, ExitStatus, Forward,
+    HostKeyPolicy, Method,
 };
-use ssh_options::{Failure, Options};
+use ssh_options::{Failure, ForwardOption, Listen, Options};
 
 fn main() {
     let code = match run() {
@@ -48,7 +52,14 @@ fn run() -> Result<i32, Failure> {
     let identities = identities(&options)?;
     let client = connect(&options)?;
     log_in(&client, &options, identities)?;
-    let code = session(&client, &options)?;
+    let forwards = forward(&client, &options)?;
+    let code = if options.no_command {
+        wait_for_end(&client)?;
+        0
+    } else {
+        session(&client, &options)?
+    };
+    drop(forwards);
     client.disconnect();
     Ok(code)
 }
@@ -193,13 +204,13 @@ fn log_in(client: &Client, options: &Options, identities: Vec<Identity>) -> Resu
     }
 }
 
-type Sign = Box<dyn FnMut(&ssh_blocking::ssh_proto::SignatureRequest) -> Option<Vec<u8>>>;
+type Sign = Box<dyn FnMut(&ssh_proto::SignatureRequest) -> Option<Vec<u8>>>;
 
 fn signer(identity: Identity) -> Result<Arc<PrivateKey>, (PublicKey, Sign)> {
     match identity {
         Identity::Open(key) => Ok(key),
         Identity::Locked { path, file, public } => {
-            let sign = move |request: &ssh_blocking::ssh_proto::SignatureRequest| {
+            let sign = move |request: &ssh_proto::SignatureRequest| {
                 for _ in 0..3 {
                     let prompt = format!("Enter passphrase for key '{}': ", path.display());
                     let passphrase = ask_secret(&prompt)?;
@@ -244,6 +255,78 @@ fn answer_prompts(prompts: &Prompts) -> Option<Vec<Secret>> {
     Some(answers)
 }
 
+/// Starts what is to be forwarded. As in OpenSSH, one that fails is a warning unless `ExitOnForwardFailure` says
+/// otherwise, and an address that is empty or `*` is all addresses.
+fn forward(client: &Client, options: &Options) -> Result<Vec<Forward>, Failure> {
+    let mut forwards = Vec::new();
+    for option in &options.forwards {
+        match start_forward(client, option) {
+            Ok(forward) => {
+                if let (true, Some(port), Listen::Tcp(_, 0)) =
+                    (option.remote, forward.port(), &option.listen)
+                {
+                    eprintln!(
+                        "Allocated port {port} for remote forward to {}",
+                        option.text
+                    );
+                }
+                forwards.push(forward);
+            }
+            Err(error) if options.exit_on_forward_failure => {
+                return Err(format!("forwarding of {} failed: {error}", option.text).into());
+            }
+            Err(error) => eprintln!("Warning: forwarding of {} failed: {error}", option.text),
+        }
+    }
+    Ok(forwards)
+}
+
+fn start_forward(client: &Client, option: &ForwardOption) -> Result<Forward, Error> {
+    let target = option.target.clone();
+    match (&option.listen, option.remote) {
+        (Listen::Tcp(bind, port), true) => {
+            let bind = if bind == "*" { "" } else { bind };
+            match target {
+                Some(target) => client.forward_remote((bind, *port), target),
+                None => client.forward_remote_dynamic((bind, *port)),
+            }
+        }
+        (Listen::Tcp(bind, port), false) => {
+            let bind = match bind.as_str() {
+                "" | "*" => "0.0.0.0",
+                bind => bind,
+            };
+            match target {
+                Some(target) => client.forward_local((bind, *port), target),
+                None => client.forward_dynamic((bind, *port)),
+            }
+        }
+        (Listen::Path(path), remote) => match target {
+            Some(target) if remote => client.forward_remote_path(path, target),
+            Some(target) => client.forward_local_path(path, target),
+            None => Err(io::Error::from(io::ErrorKind::InvalidInput).into()),
+        },
+    }
+}
+
+/// Until the connection ends, or a signal comes.
+fn wait_for_end(client: &Client) -> Result<(), Failure> {
+    let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP, SIGQUIT])?;
+    let handle = signals.handle();
+    let watched = client.clone();
+    thread::spawn(move || {
+        watched.wait_closed();
+        handle.close();
+    });
+    if signals.forever().next().is_some() {
+        return Ok(());
+    }
+    match client.closed() {
+        Some(error) => Err(error.into()),
+        None => Ok(()),
+    }
+}
+
 fn session(client: &Client, options: &Options) -> Result<i32, Failure> {
     let stdin = io::stdin();
     let wants_pty = options.tty(stdin.is_terminal());
@@ -266,7 +349,7 @@ fn session(client: &Client, options: &Options) -> Result<i32, Failure> {
             rows: size.rows,
             width_px: size.width_px,
             height_px: size.height_px,
-            modes: terminal.as_ref().map(modes::read).unwrap_or_default(),
+            modes: terminal.as_ref().map(read_modes::read).unwrap_or_default(),
         });
     }
     let mut child = command.spawn()?;

@@ -2,11 +2,13 @@
 //!
 //! ```text
 //! sshd --port P --host-key FILE... --authorized-keys FILE [--password USER:PASS]...
-//!      [--subsystem NAME=COMMAND]... [--bind ADDR]
+//!      [--subsystem NAME=COMMAND]... [--bind ADDR] [--max-connections N] [--allow-forwarding] [--gateway-ports]
 //! ```
 
 #![cfg(unix)]
 
+#[path = "common/apply_modes.rs"]
+mod apply_modes;
 #[path = "common/modes.rs"]
 mod modes;
 
@@ -29,10 +31,12 @@ use rustix::termios::{OptionalActions, tcgetattr, tcgetpgrp, tcsetattr};
 use ssh_blocking::ssh_proto::config::{AuthMethod, HostKey, ServerConfig};
 use ssh_blocking::ssh_proto::key::{PrivateKey, PublicKey};
 use ssh_blocking::ssh_proto::{
-    ChannelId, ExitSignal, LoginAttempt, OpenKind, PtyRequest, Secret, Signal, WindowSize,
+    ChannelId, ExitSignal, ForwardAddress, LoginAttempt, OpenKind, PtyRequest, Secret, Signal,
+    WindowSize,
 };
 use ssh_blocking::{
-    ExitStatus, Handler, OpenVerdict, Server, ServerChannel, ServerOptions, Session, Task, Verdict,
+    ExitStatus, ForwardPolicy, Forwarding, Handler, OpenVerdict, Server, ServerChannel,
+    ServerConnection, ServerOptions, Session, Task, Verdict,
 };
 
 /// The pipes of a command hold so much: fewer switches between it and this process.
@@ -58,6 +62,9 @@ struct Arguments {
     authorized_keys: Option<OsString>,
     passwords: Vec<(String, Secret)>,
     subsystems: Vec<(String, OsString)>,
+    max_connections: Option<usize>,
+    allow_forwarding: bool,
+    gateway_ports: bool,
 }
 
 fn arguments() -> Result<Arguments, Failure> {
@@ -83,10 +90,17 @@ fn arguments() -> Result<Arguments, Failure> {
                     .ok_or("--subsystem wants NAME=COMMAND")?;
                 arguments.subsystems.push((name.into(), command.into()));
             }
+            Long("max-connections") => arguments.max_connections = Some(parser.value()?.parse()?),
+            Long("allow-forwarding") => arguments.allow_forwarding = true,
+            Long("gateway-ports") => arguments.gateway_ports = true,
             Long("help") => {
                 println!(
                     "sshd --port P --host-key FILE... --authorized-keys FILE [--password USER:PASS]...\n     \
-                     [--subsystem NAME=COMMAND]... [--bind ADDR]"
+                     [--subsystem NAME=COMMAND]... [--bind ADDR] [--max-connections N]\n     \
+                     [--allow-forwarding] [--gateway-ports]\n\n\
+                     Nothing is forwarded unless --allow-forwarding is given: then users may have this server\n\
+                     connect to any host, port and Unix socket that it can reach, and listen on Unix sockets and on\n\
+                     ports of its loopback addresses. --gateway-ports lets them listen on all its addresses."
                 );
                 std::process::exit(0);
             }
@@ -126,11 +140,25 @@ fn run() -> Result<(), Failure> {
         passwords: arguments.passwords,
         subsystems: arguments.subsystems.into_iter().collect(),
     });
-    let options = ServerOptions::new(config, move |peer| User {
+    let mut policy = ForwardPolicy::new();
+    if arguments.allow_forwarding {
+        policy = policy
+            .connect(|_| true)
+            .listen_on_paths(|_| true)
+            .listen_on_loopback();
+        if arguments.gateway_ports {
+            policy = policy.listen_anywhere();
+        }
+    }
+    let mut options = ServerOptions::new(config, move |peer| User {
         users: Arc::clone(&users),
         peer,
+        forwarding: Forwarding::new(policy.clone()),
         running: BTreeMap::new(),
     });
+    if let Some(max) = arguments.max_connections {
+        options = options.max_connections(max);
+    }
     let bind = arguments.bind.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST));
     let address = SocketAddr::new(bind, port);
     let handle = Server::new(options)
@@ -179,6 +207,7 @@ struct Users {
 struct User {
     users: Arc<Users>,
     peer: Option<SocketAddr>,
+    forwarding: Forwarding,
     running: BTreeMap<ChannelId, Running>,
 }
 
@@ -191,6 +220,22 @@ struct Running {
 }
 
 impl Handler for User {
+    fn connected(&mut self, connection: &ServerConnection) {
+        self.forwarding.connected(connection);
+    }
+
+    fn check_forward(&mut self, address: &ForwardAddress) -> Option<u16> {
+        self.forwarding.check_forward(address)
+    }
+
+    fn forward_granted(&mut self, address: &ForwardAddress) {
+        self.forwarding.granted(address);
+    }
+
+    fn check_cancel_forward(&mut self, address: &ForwardAddress) -> bool {
+        self.forwarding.cancel(address)
+    }
+
     fn check_auth_password(&mut self, attempt: &LoginAttempt, password: &Secret) -> Verdict {
         let mut verdict = Verdict::Refuse;
         for (user, right) in &self.users.passwords {
@@ -216,7 +261,7 @@ impl Handler for User {
     fn check_channel_open(&mut self, kind: &OpenKind) -> OpenVerdict {
         match kind {
             OpenKind::Session => OpenVerdict::Accept,
-            _ => OpenVerdict::refuse(),
+            other => self.forwarding.check_open(other),
         }
     }
 
@@ -232,7 +277,7 @@ impl Handler for User {
         };
         resize(&pty, size);
         if let Ok(mut termios) = tcgetattr(&pty) {
-            modes::apply(&request.modes, &mut termios);
+            apply_modes::apply(&request.modes, &mut termios);
             // A mode that the terminal does not have is left out.
             _ = tcsetattr(&pty, OptionalActions::Now, &termios);
         }

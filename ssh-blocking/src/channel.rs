@@ -154,21 +154,15 @@ impl<R: Role> Channel<R> {
         if bytes.is_empty() {
             return Ok(0);
         }
-        let deadline = self.write_deadline();
-        let mut blocked = false;
-        let len = self.shared().wait(
+        self.shared().wait_and_settle(
             self.interest(Wish::Write),
-            deadline,
+            self.write_deadline(),
             "room to write to the channel",
             |core| {
                 core.writes += 1;
-                blocked = core.blocked;
                 core.write(self.inner.id, stream, bytes)
             },
-        )??;
-        // The socket may have become full by this write.
-        self.shared().settle(deadline);
-        Ok(len)
+        )?
     }
 
     /// Hands out everything that is unread of a stream, without a copy to a buffer of the caller's own, and waits
@@ -245,19 +239,15 @@ impl<R: Role> Channel<R> {
     }
 
     fn send_draft(&self, stream: Stream, draft: &mut Draft) -> Result<(), Error> {
-        let deadline = self.write_deadline();
-        self.shared().wait(
+        self.shared().wait_and_settle(
             self.interest(Wish::Write),
-            deadline,
+            self.write_deadline(),
             "room to write to the channel",
             |core| {
                 core.writes += 1;
                 core.send(self.inner.id, stream, draft)
             },
-        )??;
-        // The socket may have become full by this write.
-        self.shared().settle(deadline);
-        Ok(())
+        )?
     }
 
     /// The stream of extended data of type 1, as a reader on a client, and as a writer on a server.
@@ -307,6 +297,12 @@ impl<R: Role> Channel<R> {
                 channel.close();
             }
         });
+    }
+
+    /// Releases the channel at once, whatever its other handles do: all that wait for it return.
+    pub(crate) fn abandon(&self) {
+        self.shared().act(|core| core.abandon(self.inner.id));
+        self.shared().wake_driver();
     }
 
     /// Waits until the peer has closed the channel, too, or the connection has ended.

@@ -4,9 +4,10 @@
 //! connection's own thread (`calls`). Nothing here blocks.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::{Arc, Condvar};
+use std::sync::{Arc, Condvar, Weak};
 use std::time::Instant;
 
+use mio::Waker;
 use ssh_proto::{
     ChannelEvent, ChannelId, ChannelRequest, Connection, Draft, Misuse, Received, RequestId,
     RequestToken, Role, Stream, WriteError,
@@ -179,6 +180,8 @@ pub(crate) struct Core<R: Role> {
     // The end.
     pub(crate) io_error: Option<Error>,
     pub(crate) over: Option<Error>,
+    /// Who wants to hear of the end.
+    at_end: Vec<Weak<Waker>>,
     /// The connection's own thread has ended.
     pub(crate) finished: bool,
 }
@@ -219,6 +222,7 @@ impl<R: Role> Core<R> {
             rekeys: 0,
             io_error: None,
             over: None,
+            at_end: Vec::new(),
             finished: false,
         }
     }
@@ -254,6 +258,35 @@ impl<R: Role> Core<R> {
         });
         for state in self.channels.values_mut() {
             self.wakes += state.wake(Wish::Any);
+        }
+        for waker in std::mem::take(&mut self.at_end) {
+            if let Some(waker) = waker.upgrade() {
+                // It fails only when the system is out of everything.
+                _ = waker.wake();
+            }
+        }
+    }
+
+    /// Wakes a listener when the connection ends, or now if it has.
+    pub(crate) fn tell_end(&mut self, waker: &Arc<Waker>) {
+        if self.over.is_some() {
+            _ = waker.wake();
+            return;
+        }
+        self.at_end.retain(|other| other.strong_count() > 0);
+        self.at_end.push(Arc::downgrade(waker));
+    }
+
+    /// Nobody wants a channel any more, although there are handles.
+    pub(crate) fn abandon(&mut self, id: ChannelId) {
+        if let Some(mut channel) = self.conn.channel(id) {
+            channel.release();
+        }
+        if let Some(state) = self.channels.get_mut(&id) {
+            state.opened.get_or_insert(Err(Error::ChannelClosed));
+            state.closed = true;
+            // Also whoever drives and waits for it.
+            self.wakes += 1 + state.wake(Wish::Any);
         }
     }
 
@@ -470,7 +503,7 @@ impl<R: Role> Core<R> {
 
 impl ChannelState {
     /// Wakes whoever waits for `wish` or for anything; says how many threads that were.
-    fn wake(&mut self, wish: Wish) -> u64 {
+    fn wake(&self, wish: Wish) -> u64 {
         let mut woken = 0;
         for each in Wish::ALL {
             let waiting = self.waiting[each as usize];

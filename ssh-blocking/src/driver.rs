@@ -46,7 +46,7 @@ const LINGER: Duration = Duration::from_secs(2);
 const FLUSH_ROUNDS: usize = 8;
 
 pub(crate) type Guard<'a, R> = MutexGuard<'a, Core<R>>;
-type LogCallback = Box<dyn FnMut(&LogRecord) + Send>;
+pub(crate) type LogCallback = Box<dyn FnMut(&LogRecord) + Send>;
 
 /// The read side of a socket.
 pub(crate) struct Reader {
@@ -91,7 +91,7 @@ pub(crate) fn seed() -> io::Result<Seed> {
 
 impl<R: Role> Shared<R> {
     /// Puts a connection on a transport. The caller spawns a thread for [`attend`](Self::attend), and for a pair
-    /// another one for [`read_pair`].
+    /// another one for [`read_pair`](Self::read_pair).
     pub(crate) fn new(
         conn: Connection<R>,
         transport: Transport,
@@ -136,7 +136,7 @@ impl<R: Role> Shared<R> {
             self.core.clear_poison();
             let mut core = poisoned.into_inner();
             core.over
-                .get_or_insert(ssh_proto::Error::Bug("a panic under the lock").into());
+                .get_or_insert_with(|| ssh_proto::Error::Bug("a panic under the lock").into());
             core.mute = true;
             self.attend.notify_one();
             core
@@ -158,8 +158,34 @@ impl<R: Role> Shared<R> {
         interest: Interest<'_>,
         deadline: Option<Instant>,
         what: &'static str,
-        mut ready: impl FnMut(&mut Core<R>) -> Option<T>,
+        ready: impl FnMut(&mut Core<R>) -> Option<T>,
     ) -> Result<T, Error> {
+        let (core, result) = self.wait_locked(interest, deadline, what, ready);
+        self.finish(core);
+        result
+    }
+
+    /// [`wait`](Self::wait) for what writes: also waits until the socket has taken it.
+    pub(crate) fn wait_and_settle<T>(
+        &self,
+        interest: Interest<'_>,
+        deadline: Option<Instant>,
+        what: &'static str,
+        ready: impl FnMut(&mut Core<R>) -> Option<T>,
+    ) -> Result<T, Error> {
+        let (core, result) = self.wait_locked(interest, deadline, what, ready);
+        let core = self.settle(core, deadline);
+        self.finish(core);
+        result
+    }
+
+    fn wait_locked<T>(
+        &self,
+        interest: Interest<'_>,
+        deadline: Option<Instant>,
+        what: &'static str,
+        mut ready: impl FnMut(&mut Core<R>) -> Option<T>,
+    ) -> (Guard<'_, R>, Result<T, Error>) {
         let mut core = self.lock();
         let mut lease: Option<Box<Reader>> = None;
         let result = loop {
@@ -201,13 +227,13 @@ impl<R: Role> Shared<R> {
         if let Some(reader) = lease {
             self.put_down(&mut core, reader);
         }
-        self.finish(core);
-        result
+        (core, result)
     }
 
-    /// Waits until the socket has taken what was written, driving if nobody else does.
-    pub(crate) fn settle(&self, deadline: Option<Instant>) {
-        let mut core = self.lock();
+    /// Waits until the socket has taken what was written, driving if nobody else does: who writes much is slowed down to
+    /// the speed of the socket, and needs no help from the attendant.
+    fn settle<'a>(&'a self, core: Guard<'a, R>, deadline: Option<Instant>) -> Guard<'a, R> {
+        let (mut core, _) = self.flush(core);
         while core.blocked && core.over.is_none() {
             if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
                 break;
@@ -219,7 +245,7 @@ impl<R: Role> Shared<R> {
             core = self.turn(core, &mut reader, deadline, false);
             self.put_down(&mut core, reader);
         }
-        self.finish(core);
+        core
     }
 
     /// Has the attendant drive at once where others wait: the caller got what it wanted and will not come back soon.
@@ -309,7 +335,7 @@ impl<R: Role> Shared<R> {
         }
     }
 
-    fn wake_driver(&self) {
+    pub(crate) fn wake_driver(&self) {
         if let Link::Socket { waker, .. } = &self.link {
             // It fails only when the system is out of everything; the driver then wakes with its timeout.
             _ = waker.wake();
@@ -375,7 +401,7 @@ impl<R: Role> Shared<R> {
                 Err(error) => {
                     // What the peer said before it went away can still be read, and ends the connection.
                     core.mute = true;
-                    core.io_error.get_or_insert(error.into());
+                    core.io_error.get_or_insert_with(|| error.into());
                 }
             }
             core.dispatch();
@@ -451,7 +477,7 @@ impl<R: Role> Shared<R> {
             if let Err(error) = polled
                 && error.kind() != io::ErrorKind::Interrupted
             {
-                core.io_error.get_or_insert(error.into());
+                core.io_error.get_or_insert_with(|| error.into());
                 reader.eof = true;
                 core.conn.handle_eof(Instant::now());
             }
@@ -484,7 +510,7 @@ impl<R: Role> Shared<R> {
         }
         let mut core = self.lock();
         core.over
-            .get_or_insert(ssh_proto::Error::LocallyClosed.into());
+            .get_or_insert_with(|| ssh_proto::Error::LocallyClosed.into());
         core.finished = true;
         self.progress.notify_all();
         drop(core);
@@ -663,7 +689,7 @@ impl<R: Role> Shared<R> {
                 {
                     let mut core = self.lock();
                     core.mute = true;
-                    core.io_error.get_or_insert(error.into());
+                    core.io_error.get_or_insert_with(|| error.into());
                 }
                 bytes.clear();
                 continue;
@@ -727,7 +753,7 @@ impl<R: Role> Shared<R> {
                 Ok(0) => ended = room > 0,
                 Ok(len) => input.advance(len),
                 Err(error) => {
-                    core.io_error.get_or_insert(error.into());
+                    core.io_error.get_or_insert_with(|| error.into());
                     ended = true;
                 }
             }

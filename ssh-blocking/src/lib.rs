@@ -29,6 +29,7 @@ mod core;
 mod driver;
 mod error;
 mod exit;
+mod forward;
 mod server;
 mod transport;
 
@@ -39,6 +40,7 @@ pub use client::{
 };
 pub use error::{Error, HostKeyRefused};
 pub use exit::ExitStatus;
+pub use forward::{Forward, ForwardPolicy, ForwardTarget, Forwarding};
 pub use server::{
     Handler, MaxStartups, OpenVerdict, PendingChannel, Server, ServerConnection, ServerHandle,
     ServerOptions, Session, Task, Verdict,

@@ -228,7 +228,7 @@ fn a_wrong_host_key_is_refused_with_both_fingerprints() {
         panic!("{error}");
     };
     assert_eq!(refused.shown, keys().0.public().fingerprint_sha256());
-    assert_eq!(refused.expected, [pinned.clone()]);
+    assert_eq!(refused.expected, std::slice::from_ref(&pinned));
     let text = error.to_string();
     assert!(
         text.contains(&pinned) && text.contains(&refused.shown),

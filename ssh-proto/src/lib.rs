@@ -147,6 +147,7 @@ pub mod msg;
 pub mod names;
 mod packet;
 pub mod secret;
+pub mod socks;
 mod transport;
 pub mod wire;
 
@@ -159,9 +160,10 @@ pub use channel::recv::Received;
 #[doc(hidden)]
 pub use channel::recv::counter as copy_counter;
 pub use channel::{
-    Answer, Channel, ChannelEvent, ChannelId, ChannelRequest, ExitSignal, GlobalRequestReceived,
-    GlobalRequestToken, OpenChannel, OpenFailureReason, OpenKind, OpenRequest, Program, PtyRequest,
-    RequestId, RequestToken, Signal, Stream, WindowSize,
+    Answer, Channel, ChannelEvent, ChannelId, ChannelRequest, ExitSignal, ForwardAddress,
+    GlobalRequestKind, GlobalRequestReceived, GlobalRequestToken, OpenChannel, OpenFailureReason,
+    OpenKind, OpenRequest, Program, PtyRequest, RequestId, RequestToken, Signal, Stream,
+    WindowSize,
 };
 pub use config::{AuthMethod, ClientConfig, HostKey, ServerConfig, TransportConfig};
 pub use connection::event::{ClientEvent, HostKeyOffer, ServerEvent};

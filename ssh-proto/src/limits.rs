@@ -6,6 +6,9 @@ use std::time::Duration;
 /// (65,483 bytes) whatever the cipher: who copies from somewhere does best to read twice as much at a time.
 pub const PACKET_DATA_LEN: usize = 32_640;
 
+/// The longest user or host name of a SOCKS request: what the length byte of SOCKS 5 can say.
+pub const SOCKS_NAME_LEN: usize = 255;
+
 /// The bounds of one connection. Lengths are in bytes.
 ///
 /// The defaults take every correct peer that is known; a caller may tighten or widen them.
@@ -66,6 +69,9 @@ pub struct Limits {
     /// Requests of the peer that the caller has not answered yet, on one channel or
     /// globally. What comes beyond them is refused by the library.
     pub open_questions: usize,
+    /// Listeners of one connection that a client has asked for, or that a server has granted or is being asked about.
+    /// Beyond it a command is [`Misuse::Limit`](crate::Misuse::Limit), and the peer is refused.
+    pub forwards: usize,
     /// The longest command, subsystem name, or data of a request that the caller defines.
     pub request_len: usize,
     /// The longest terminal name.
@@ -118,6 +124,7 @@ impl Default for Limits {
             pending_opens: 64,
             pending_requests: 64,
             open_questions: 16,
+            forwards: 16,
             request_len: 32 * 1024,
             term_len: 256,
             modes_len: 2 * 1024,
@@ -173,6 +180,15 @@ pub struct RekeyLimits {
     pub packets: u64,
     /// After so much time, also on an idle connection.
     pub time: Option<Duration>,
+}
+
+impl RekeyLimits {
+    /// What is asked for below this is taken as this: an exchange has to end before the next one is due.
+    pub const LEAST_BYTES: u64 = 1024;
+    /// As [`LEAST_BYTES`](Self::LEAST_BYTES), in packets.
+    pub const LEAST_PACKETS: u64 = 4;
+    /// As [`LEAST_BYTES`](Self::LEAST_BYTES), in time.
+    pub const LEAST_TIME: Duration = Duration::from_secs(1);
 }
 
 impl Default for RekeyLimits {

@@ -5,39 +5,60 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use lexopt::prelude::*;
+use ssh_blocking::ForwardTarget;
 use ssh_blocking::ssh_proto::config::{ClientConfig, Keepalive};
 use ssh_blocking::ssh_proto::log::LogLevel;
 
-pub type Failure = Box<dyn std::error::Error>;
+pub(crate) type Failure = Box<dyn std::error::Error>;
 
-const USAGE: &str = "usage: ssh [-p PORT] [-i KEY]... [-l USER] [-o NAME=VALUE]... [-t] [-T] [-n] [-v] [-V] \
-                     [user@]HOST [COMMAND...]";
+const USAGE: &str = "usage: ssh [-p PORT] [-i KEY]... [-l USER] [-o NAME=VALUE]... [-t] [-T] [-n] [-N] [-v] [-V]\n       \
+                     [-L [BIND:]PORT:HOST:PORT] [-L [BIND:]PORT:PATH] [-L PATH:HOST:PORT] [-L PATH:PATH]\n       \
+                     [-R as -L, or [BIND:]PORT alone] [-D [BIND:]PORT] [user@]HOST [COMMAND...]";
+
+/// Where a forward listens.
+pub(crate) enum Listen {
+    Tcp(String, u16),
+    Path(PathBuf),
+}
+
+/// What is forwarded. A target of `None` asks each connection (SOCKS).
+pub(crate) struct ForwardOption {
+    pub(crate) remote: bool,
+    pub(crate) listen: Listen,
+    pub(crate) target: Option<ForwardTarget>,
+    /// As it was written.
+    pub(crate) text: String,
+}
 
 /// What the command line says.
-pub struct Options {
-    pub host: String,
-    pub port: u16,
-    pub user: String,
-    pub identities: Vec<PathBuf>,
+pub(crate) struct Options {
+    pub(crate) host: String,
+    pub(crate) port: u16,
+    pub(crate) user: String,
+    pub(crate) identities: Vec<PathBuf>,
     /// `None`: a shell.
-    pub command: Option<Vec<u8>>,
-    pub fingerprint: Option<String>,
-    pub connect_timeout: Option<Duration>,
-    pub config: ClientConfig,
-    pub no_input: bool,
+    pub(crate) command: Option<Vec<u8>>,
+    pub(crate) fingerprint: Option<String>,
+    pub(crate) connect_timeout: Option<Duration>,
+    pub(crate) config: ClientConfig,
+    pub(crate) no_input: bool,
+    /// No command: forwards only.
+    pub(crate) no_command: bool,
+    pub(crate) forwards: Vec<ForwardOption>,
+    pub(crate) exit_on_forward_failure: bool,
     terminal: u32,
     no_terminal: bool,
 }
 
 impl Options {
     /// Whether a terminal is to be asked for.
-    pub fn tty(&self, local: bool) -> bool {
+    pub(crate) fn tty(&self, local: bool) -> bool {
         // As in OpenSSH: once asks for one where there is one here, twice in any case.
         !self.no_terminal
             && (self.terminal > 1 || local && (self.terminal > 0 || self.command.is_none()))
     }
 
-    pub fn from_arguments() -> Result<Self, Failure> {
+    pub(crate) fn from_arguments() -> Result<Self, Failure> {
         let mut parser = lexopt::Parser::from_env();
         let mut options = Self {
             host: String::new(),
@@ -49,6 +70,9 @@ impl Options {
             connect_timeout: None,
             config: ClientConfig::new(),
             no_input: false,
+            no_command: false,
+            forwards: Vec::new(),
+            exit_on_forward_failure: false,
             terminal: 0,
             no_terminal: false,
         };
@@ -69,6 +93,10 @@ impl Options {
                 Short('t') => options.terminal += 1,
                 Short('T') => options.no_terminal = true,
                 Short('n') => options.no_input = true,
+                Short('N') => options.no_command = true,
+                Short('L') => options.forward(false, parser.value()?.string()?)?,
+                Short('R') => options.forward(true, parser.value()?.string()?)?,
+                Short('D') => options.dynamic(parser.value()?.string()?)?,
                 Short('v') => verbose += 1,
                 Short('V') => {
                     println!("ssh example of ssh-blocking {}", env!("CARGO_PKG_VERSION"));
@@ -104,6 +132,62 @@ impl Options {
             _ => LogLevel::Packet,
         };
         Ok(options)
+    }
+
+    fn forward(&mut self, remote: bool, text: String) -> Result<(), Failure> {
+        let bad = || {
+            format!(
+                "{}{text}: bad forwarding",
+                if remote { "-R " } else { "-L " }
+            )
+        };
+        let fields = fields(&text).ok_or_else(bad)?;
+        let fields: Vec<&str> = fields.iter().map(String::as_str).collect();
+        let port = |text: &str| text.parse::<u16>().map_err(|_| bad());
+        let is_path = |text: &str| text.contains('/');
+        let tcp = |bind: &str, at: &str| Ok::<_, String>(Listen::Tcp(bind.to_owned(), port(at)?));
+        let to = |host: &str, at: &str| {
+            Ok::<_, String>(Some(ForwardTarget::from((host.to_owned(), port(at)?))))
+        };
+        let to_path = |path: &str| Some(ForwardTarget::Path(path.into()));
+        let from_path = |path: &str| Listen::Path(path.into());
+        let (listen, target) = match fields.as_slice() {
+            [from, target] if is_path(from) && is_path(target) => {
+                (from_path(from), to_path(target))
+            }
+            [from, host, at] if is_path(from) => (from_path(from), to(host, at)?),
+            [from, target] if is_path(target) => (tcp("localhost", from)?, to_path(target)),
+            [bind, from, target] if is_path(target) => (tcp(bind, from)?, to_path(target)),
+            [from, host, at] => (tcp("localhost", from)?, to(host, at)?),
+            [bind, from, host, at] => (tcp(bind, from)?, to(host, at)?),
+            [from] if remote => (tcp("localhost", from)?, None),
+            [bind, from] if remote => (tcp(bind, from)?, None),
+            _ => return Err(bad().into()),
+        };
+        self.forwards.push(ForwardOption {
+            remote,
+            listen,
+            target,
+            text,
+        });
+        Ok(())
+    }
+
+    fn dynamic(&mut self, text: String) -> Result<(), Failure> {
+        let bad = || format!("-D {text}: bad forwarding");
+        let fields = fields(&text).ok_or_else(bad)?;
+        let (bind, from) = match fields.as_slice() {
+            [from] => ("localhost", from),
+            [bind, from] => (bind.as_str(), from),
+            _ => return Err(bad().into()),
+        };
+        self.forwards.push(ForwardOption {
+            remote: false,
+            listen: Listen::Tcp(bind.to_owned(), from.parse().map_err(|_| bad())?),
+            target: None,
+            text,
+        });
+        Ok(())
     }
 
     fn destination(&mut self, destination: &OsStr) -> Result<(), Failure> {
@@ -150,6 +234,13 @@ impl Options {
                     rekey.time = time;
                 }
             }
+            "exitonforwardfailure" => {
+                self.exit_on_forward_failure = match value {
+                    "yes" => true,
+                    "no" => false,
+                    _ => return Err(bad(&"yes or no is wanted").into()),
+                };
+            }
             "connecttimeout" => {
                 let seconds: u64 = value.parse().map_err(|error| bad(&error))?;
                 self.connect_timeout = (seconds > 0).then(|| Duration::from_secs(seconds));
@@ -165,6 +256,33 @@ impl Options {
             _ => return Err(format!("-o {name}: no such option").into()),
         }
         Ok(())
+    }
+}
+
+/// What lies between colons; brackets hold an IPv6 address together.
+fn fields(text: &str) -> Option<Vec<String>> {
+    let mut fields = Vec::new();
+    let mut rest = text;
+    loop {
+        let (field, behind) = match rest.strip_prefix('[') {
+            Some(inner) => {
+                let (field, behind) = inner.split_once(']')?;
+                match behind.strip_prefix(':') {
+                    Some(behind) => (field, Some(behind)),
+                    None if behind.is_empty() => (field, None),
+                    None => return None,
+                }
+            }
+            None => match rest.split_once(':') {
+                Some((field, behind)) => (field, Some(behind)),
+                None => (rest, None),
+            },
+        };
+        fields.push(field.to_owned());
+        match behind {
+            Some(behind) => rest = behind,
+            None => return Some(fields),
+        }
     }
 }
 

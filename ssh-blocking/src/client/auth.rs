@@ -90,12 +90,15 @@ impl fmt::Debug for Method<'_> {
     }
 }
 
+/// Asked for a new password with the server's text.
+type Changer<'a> = &'a mut dyn FnMut(&str) -> Option<Secret>;
+
 /// Who helps with an attempt's questions.
 #[derive(Default)]
 struct Helpers<'a, 'b> {
     sign: Option<&'a mut Signer<'b>>,
     answer: Option<&'a mut Answerer<'b>>,
-    change: Option<(Secret, &'a mut dyn FnMut(&str) -> Option<Secret>)>,
+    change: Option<(Secret, Changer<'a>)>,
 }
 
 impl Client {

@@ -21,6 +21,7 @@ use crate::channel::{Channel, Owner, after};
 use crate::core::{Call, Interest, Sorted};
 use crate::driver::{Shared, seed};
 use crate::error::{Error, HostKeyRefused};
+use crate::forward::Routes;
 use crate::transport::{self, Transport};
 
 pub use auth::{Answerer, Asker, AuthOutcome, Method, Signer};
@@ -53,8 +54,9 @@ pub struct Client {
 struct Extras {
     /// One attempt to authenticate at a time.
     auth: Mutex<()>,
-    banner: Mutex<Option<Box<dyn FnMut(&str) + Send>>>,
+    banner: Mutex<Option<options::OnBanner>>,
     peer: Option<SocketAddr>,
+    routes: Arc<Routes>,
 }
 
 /// What stays the same over a connection's life.
@@ -117,11 +119,13 @@ impl Client {
         let policy = Arc::new(Mutex::new(options.policy));
         let attended = Arc::clone(&shared);
         let for_rekeys = Arc::clone(&policy);
+        let routes = Arc::new(Routes::default());
+        let served = Arc::clone(&routes);
         thread::Builder::new()
             .name("ssh client".into())
             .spawn(move || {
                 attended.attend(attendance, &mut |shared, call| {
-                    serve(shared, call, &for_rekeys)
+                    serve(shared, call, &for_rekeys, &served)
                 })
             })?;
         let client = Self {
@@ -130,6 +134,7 @@ impl Client {
                 auth: Mutex::new(()),
                 banner: Mutex::new(options.banner),
                 peer,
+                routes,
             }),
         };
         client.check_host_key(&policy, deadline)?;
@@ -165,6 +170,14 @@ impl Client {
 
     pub(crate) fn shared(&self) -> &Shared<ClientRole> {
         &self.owner.shared
+    }
+
+    pub(crate) const fn owner(&self) -> &Arc<Owner<ClientRole>> {
+        &self.owner
+    }
+
+    pub(crate) fn routes(&self) -> &Routes {
+        &self.extras.routes
     }
 
     fn auth_lock(&self) -> MutexGuard<'_, ()> {
@@ -314,6 +327,14 @@ impl Client {
         self.shared().act(|core| core.over.clone())
     }
 
+    /// Waits until the connection has ended; [`closed`](Self::closed) says why.
+    pub fn wait_closed(&self) {
+        // It ends with the connection, and with nothing else.
+        _ = self
+            .shared()
+            .wait(Interest::Connection, None, "the end", |_| None::<()>);
+    }
+
     /// Ends the connection for all its handles: the server is told, and every call that waits fails. Waits a moment
     /// until the last bytes have left.
     pub fn disconnect(&self) {
@@ -346,7 +367,12 @@ fn sort(event: ClientEvent, attended: bool) -> Sorted<ClientEvent> {
 }
 
 /// What the connection's own thread does: it answers what no caller waits for.
-fn serve(shared: &Shared<ClientRole>, call: Call<ClientRole>, policy: &Mutex<HostKeyPolicy>) {
+fn serve(
+    shared: &Shared<ClientRole>,
+    call: Call<ClientRole>,
+    policy: &Mutex<HostKeyPolicy>,
+    routes: &Routes,
+) {
     // What fails here fails because the connection has ended.
     match call {
         Call::Event(ClientEvent::HostKeyOffered(offer)) => {
@@ -361,10 +387,14 @@ fn serve(shared: &Shared<ClientRole>, call: Call<ClientRole>, policy: &Mutex<Hos
                 };
             });
         }
-        Call::Event(ClientEvent::OpenRequested(request)) => shared.act(|core| {
-            let reason = OpenFailureReason::ADMINISTRATIVELY_PROHIBITED;
-            _ = core.conn.refuse_open(request, reason, "");
-        }),
+        Call::Event(ClientEvent::OpenRequested(request)) => {
+            if let Err(request) = routes.serve(request) {
+                shared.act(|core| {
+                    let reason = OpenFailureReason::ADMINISTRATIVELY_PROHIBITED;
+                    _ = core.conn.refuse_open(request, reason, "");
+                });
+            }
+        }
         Call::Event(ClientEvent::GlobalRequested(request)) => {
             if let Some(token) = request.token {
                 shared.act(|core| _ = core.conn.answer_global(token, Answer::Refuse));

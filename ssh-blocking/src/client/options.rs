@@ -8,6 +8,8 @@ use ssh_proto::config::ClientConfig;
 use ssh_proto::key::PublicKey;
 use ssh_proto::log::LogRecord;
 
+use crate::driver::LogCallback;
+
 use crate::error::HostKeyRefused;
 
 /// Which host key of a server will do. There is no default: whoever connects decides.
@@ -113,9 +115,12 @@ pub struct ClientOptions {
     pub(super) policy: HostKeyPolicy,
     pub(super) config: Arc<ClientConfig>,
     pub(super) timeout: Option<Duration>,
-    pub(super) banner: Option<Box<dyn FnMut(&str) + Send>>,
-    pub(super) log: Option<Box<dyn FnMut(&LogRecord) + Send>>,
+    pub(super) banner: Option<OnBanner>,
+    pub(super) log: Option<LogCallback>,
 }
+
+/// What is done with a banner.
+pub(super) type OnBanner = Box<dyn FnMut(&str) + Send>;
 
 impl ClientOptions {
     /// The defaults, with the one thing that has none.

@@ -8,10 +8,12 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Instant;
 
+use mio::Waker;
 use ssh_proto::error::DisconnectReason;
 use ssh_proto::{
-    Answer, ChannelId, ChannelRequest, LoginAttempt, Misuse, Negotiated, OpenChannel,
-    OpenFailureReason, OpenKind, OpenRequest, Proof, RequestToken, ServerEvent, ServerRole,
+    Answer, ChannelId, ChannelRequest, ForwardAddress, GlobalRequestKind, GlobalRequestReceived,
+    LoginAttempt, Misuse, Negotiated, OpenChannel, OpenFailureReason, OpenKind, OpenRequest, Proof,
+    RequestToken, ServerEvent, ServerRole,
 };
 
 use crate::channel::{Owner, ServerChannel};
@@ -50,7 +52,13 @@ impl ServerConnection {
     ///
     /// [`Error::OpenFailed`]. It waits for the client, so do not call it within a [`Handler`]'s methods.
     pub fn open_custom(&self, kind: &str, data: &[u8]) -> Result<(ServerChannel, Vec<u8>), Error> {
-        let kind = OpenChannel::Custom { kind, data };
+        let channel = self.open(OpenChannel::Custom { kind, data })?;
+        let data = channel.opened()?;
+        Ok((channel, data))
+    }
+
+    /// Asks for a channel; the answer is not waited for.
+    pub(crate) fn open(&self, kind: OpenChannel<'_>) -> Result<ServerChannel, Error> {
         let (id, gate) = self.owner.shared.wait(
             Interest::Connection,
             None,
@@ -61,9 +69,16 @@ impl ServerConnection {
                 Ok(id) => Some(Ok((id, core.add_channel(id, false)))),
             },
         )??;
-        let channel = ServerChannel::new(Arc::clone(&self.owner), id, gate);
-        let data = channel.opened()?;
-        Ok((channel, data))
+        Ok(ServerChannel::new(Arc::clone(&self.owner), id, gate))
+    }
+
+    /// Whether the connection has not ended.
+    pub fn is_alive(&self) -> bool {
+        self.owner.shared.act(|core| core.over.is_none())
+    }
+
+    pub(crate) fn tell_end(&self, waker: &Arc<Waker>) {
+        self.owner.shared.act(|core| core.tell_end(waker));
     }
 
     /// Makes a request about the connection, and waits for the answer when one is wanted.
@@ -230,13 +245,7 @@ impl Attendee {
             }
             Call::Event(ServerEvent::OpenRequested(request)) => self.open(shared, request),
             Call::Event(ServerEvent::GlobalRequested(request)) => {
-                let reply = self
-                    .handler
-                    .check_global_request(&request.name, &request.data);
-                if let Some(token) = request.token {
-                    let answer = reply.as_deref().map_or(Answer::Refuse, Answer::Accept);
-                    _ = shared.act(|core| core.conn.answer_global(token, answer));
-                }
+                self.global(shared, request);
             }
             Call::Event(ServerEvent::SignatureNeeded(request)) => {
                 let signature = self.handler.sign_host_key(&request);
@@ -253,6 +262,43 @@ impl Attendee {
                     self.handler.closed(&session);
                 }
             }
+        }
+    }
+
+    fn global(&mut self, shared: &Shared<ServerRole>, request: GlobalRequestReceived) {
+        let GlobalRequestReceived { kind, token, .. } = request;
+        if let GlobalRequestKind::Forward(address) = kind {
+            let Some(token) = token else {
+                return;
+            };
+            let Some(port) = self.handler.check_forward(&address) else {
+                _ = shared.act(|core| core.conn.answer_global(token, Answer::Refuse));
+                return;
+            };
+            let bound = match address {
+                ForwardAddress::Tcpip { address, port: 0 } => ForwardAddress::tcpip(address, port),
+                other => other,
+            };
+            if shared
+                .act(|core| core.conn.accept_forward(token, port))
+                .is_ok()
+            {
+                self.handler.forward_granted(&bound);
+            }
+            return;
+        }
+        let reply = match kind {
+            GlobalRequestKind::CancelForward(address) => {
+                self.handler.check_cancel_forward(&address).then(Vec::new)
+            }
+            GlobalRequestKind::Custom { name, data } => {
+                self.handler.check_global_request(&name, &data)
+            }
+            _ => None,
+        };
+        if let Some(token) = token {
+            let answer = reply.as_deref().map_or(Answer::Refuse, Answer::Accept);
+            _ = shared.act(|core| core.conn.answer_global(token, answer));
         }
     }
 

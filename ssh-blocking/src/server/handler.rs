@@ -5,8 +5,8 @@ use std::fmt;
 use ssh_proto::config::AuthMethod;
 use ssh_proto::key::PublicKey;
 use ssh_proto::{
-    ChannelId, LoginAttempt, OpenFailureReason, OpenKind, PromptRound, PtyRequest, Secret, Signal,
-    SignatureRequest, WindowSize,
+    ChannelId, ForwardAddress, LoginAttempt, OpenFailureReason, OpenKind, PromptRound, PtyRequest,
+    Secret, Signal, SignatureRequest, WindowSize,
 };
 
 use crate::channel::ServerChannel;
@@ -124,6 +124,22 @@ pub trait Handler: Send {
     /// the reply.
     fn check_global_request(&mut self, name: &str, data: &[u8]) -> Option<Vec<u8>> {
         None
+    }
+
+    /// May the client have this server listen there? `Some` says that it is bound, and at which port; for a Unix socket
+    /// the number does not matter. A ready-made answer is [`Forwarding`](crate::Forwarding).
+    fn check_forward(&mut self, address: &ForwardAddress) -> Option<u16> {
+        None
+    }
+
+    /// The client was told that the server listens there, the port being the one that was bound: channels may be opened
+    /// for it from now on.
+    fn forward_granted(&mut self, address: &ForwardAddress) {}
+
+    /// The client wants the server not to listen there any more, where it does. The library counts it as gone whatever the
+    /// answer is.
+    fn check_cancel_forward(&mut self, address: &ForwardAddress) -> bool {
+        false
     }
 
     /// The client has closed the session, or its program has ended.

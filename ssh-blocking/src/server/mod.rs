@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use mio::{Events, Interest as Readiness, Poll, Token, Waker};
 use ssh_proto::error::DisconnectReason;
-use ssh_proto::{Connection, Misuse, Role, ServerRole};
+use ssh_proto::{Connection, Misuse, RequestId, Role, ServerRole};
 
 use crate::channel::{Owner, after};
 use crate::core::Interest;
@@ -442,6 +442,15 @@ pub(crate) fn global_request<R: Role>(
     if !want_reply {
         return Ok(Vec::new());
     }
+    await_reply(shared, request, "global request")
+}
+
+/// Waits for the reply to a request about the connection; `what` names it.
+pub(crate) fn await_reply<R: Role>(
+    shared: &Shared<R>,
+    request: RequestId,
+    what: &'static str,
+) -> Result<Vec<u8>, Error> {
     shared
         .wait(Interest::Connection, None, "a reply", |core| {
             if core.replies.get(&request)?.is_some() {
@@ -450,5 +459,5 @@ pub(crate) fn global_request<R: Role>(
                 None
             }
         })?
-        .ok_or(Error::Refused("global request"))
+        .ok_or(Error::Refused(what))
 }

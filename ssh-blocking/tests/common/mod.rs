@@ -17,21 +17,21 @@ use ssh_blocking::{
     ServerOptions, Session, Task, Verdict,
 };
 
-pub const MIB: usize = 1024 * 1024;
+pub(crate) const MIB: usize = 1024 * 1024;
 
 /// The server's host key and the user's key: made once per test process.
-pub fn keys() -> &'static (Arc<PrivateKey>, Arc<PrivateKey>) {
+pub(crate) fn keys() -> &'static (Arc<PrivateKey>, Arc<PrivateKey>) {
     static KEYS: OnceLock<(Arc<PrivateKey>, Arc<PrivateKey>)> = OnceLock::new();
     KEYS.get_or_init(|| (Arc::new(new_key()), Arc::new(new_key())))
 }
 
-pub fn new_key() -> PrivateKey {
+pub(crate) fn new_key() -> PrivateKey {
     let mut entropy = [0; 32];
     getrandom::fill(&mut entropy).unwrap();
     PrivateKey::generate(KeyKind::Ed25519, &entropy).unwrap()
 }
 
-pub fn config() -> ServerConfig {
+pub(crate) fn config() -> ServerConfig {
     let mut config = ServerConfig::new(vec![HostKey::Private(Arc::clone(&keys().0))]);
     config.failure_delay = Duration::from_millis(1);
     config
@@ -54,20 +54,20 @@ pub fn config() -> ServerConfig {
 
 /// What the handler saw, for tests to look at.
 #[derive(Default)]
-pub struct Seen {
-    pub log: Mutex<Vec<String>>,
+pub(crate) struct Seen {
+    pub(crate) log: Mutex<Vec<String>>,
 }
 
 impl Seen {
-    pub fn add(&self, line: impl Into<String>) {
+    pub(crate) fn add(&self, line: impl Into<String>) {
         self.log.lock().unwrap().push(line.into());
     }
 
-    pub fn has(&self, line: &str) -> bool {
+    pub(crate) fn has(&self, line: &str) -> bool {
         self.log.lock().unwrap().iter().any(|seen| seen == line)
     }
 
-    pub fn wait_for(&self, line: &str) {
+    pub(crate) fn wait_for(&self, line: &str) {
         for _ in 0..500 {
             if self.has(line) {
                 return;
@@ -79,14 +79,14 @@ impl Seen {
 }
 
 /// The handler of the tests. Programs are words: `echo`, `cat`, `flood`, ..
-pub struct TestHandler {
-    pub seen: Arc<Seen>,
+pub(crate) struct TestHandler {
+    pub(crate) seen: Arc<Seen>,
     sizes: BTreeMap<ChannelId, Arc<Mutex<WindowSize>>>,
     signals: BTreeMap<ChannelId, std::sync::mpsc::Sender<Signal>>,
 }
 
 impl TestHandler {
-    pub fn new(seen: Arc<Seen>) -> Self {
+    pub(crate) fn new(seen: Arc<Seen>) -> Self {
         Self {
             seen,
             sizes: BTreeMap::new(),
@@ -345,17 +345,17 @@ impl Handler for TestHandler {
     }
 }
 
-pub struct TestServer {
-    pub handle: ServerHandle,
-    pub seen: Arc<Seen>,
+pub(crate) struct TestServer {
+    pub(crate) handle: ServerHandle,
+    pub(crate) seen: Arc<Seen>,
 }
 
 impl TestServer {
-    pub fn start() -> Self {
+    pub(crate) fn start() -> Self {
         Self::start_with(config(), |options| options)
     }
 
-    pub fn start_with(
+    pub(crate) fn start_with(
         config: ServerConfig,
         change: impl FnOnce(ServerOptions) -> ServerOptions,
     ) -> Self {
@@ -365,12 +365,12 @@ impl TestServer {
     }
 
     /// Connected, not authenticated.
-    pub fn connect(&self) -> Client {
+    pub(crate) fn connect(&self) -> Client {
         Client::connect(self.handle.address(), options()).unwrap()
     }
 
     /// Connected and authenticated.
-    pub fn client(&self) -> Client {
+    pub(crate) fn client(&self) -> Client {
         let client = self.connect();
         let key = Arc::clone(&keys().1);
         assert!(client.auth_public_key("user", key).unwrap().success());
@@ -378,7 +378,7 @@ impl TestServer {
     }
 }
 
-pub fn server(
+pub(crate) fn server(
     config: ServerConfig,
     seen: &Arc<Seen>,
     change: impl FnOnce(ServerOptions) -> ServerOptions,
@@ -397,11 +397,11 @@ pub fn server(
     Server::new(change(options))
 }
 
-pub fn options() -> ClientOptions {
+pub(crate) fn options() -> ClientOptions {
     ClientOptions::new(HostKeyPolicy::key(keys().0.public().clone()))
 }
 
-pub fn pty(columns: u32, rows: u32) -> PtyRequest {
+pub(crate) fn pty(columns: u32, rows: u32) -> PtyRequest {
     PtyRequest {
         term: "xterm".into(),
         columns,

@@ -57,6 +57,11 @@ impl Questions {
         usize::try_from(self.refused).is_ok_and(|refused| refused > most)
     }
 
+    /// The library accepts. It is sent with the next [`poll`](Self::poll)s.
+    pub(crate) fn accept(&mut self) {
+        self.queue.push_back(Entry::Accepted(Box::default()));
+    }
+
     /// The library refuses. It is sent with the next [`poll`](Self::poll)s.
     pub(crate) fn refuse(&mut self) {
         self.refused = self.refused.saturating_add(1);

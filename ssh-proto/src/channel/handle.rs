@@ -182,6 +182,18 @@ impl<'a, R: Role> Channel<'a, R> {
         self.inner.after();
     }
 
+    /// Tells the peer that this side reads no more of the channel, while it may go on writing (`eow@openssh.com`,
+    /// OpenSSH's PROTOCOL section 2.1). What still comes should be [discarded](Self::discard). OpenSSH sends it to OpenSSH
+    /// only, because others were seen to fail on it although RFC 4254 section 5.4 has them ignore it.
+    ///
+    /// # Errors
+    /// As those of [`request`](Self::request).
+    pub fn end_of_write(&mut self) -> Result<(), Misuse> {
+        self.inner
+            .request(request::END_OF_WRITE, &[], false, false)
+            .map(|_| ())
+    }
+
     /// Closes the channel behind everything that was written. [`ChannelEvent::Closed`] follows when the peer has done
     /// the same. What is unread, and what still arrives, stays readable. Later calls do nothing.
     pub fn close(&mut self) {

@@ -5,6 +5,7 @@ use std::fmt;
 
 use crate::msg::modes::TerminalModes;
 
+use super::forward::ForwardAddress;
 use super::{ChannelId, RequestToken, Stream};
 
 /// A channel to ask for (RFC 4254 sections 6.1 and 7.2).
@@ -21,6 +22,26 @@ pub enum OpenChannel<'a> {
         port: u16,
         /// Address and port that the connection is made for.
         originator: (&'a str, u16),
+    },
+    /// A connection to a Unix socket that the peer makes for us. Clients only.
+    DirectStreamlocal {
+        /// The path of the socket.
+        path: &'a [u8],
+    },
+    /// A connection that came to a port which the client had us listen on. Servers only: a client refuses what it did
+    /// not ask for.
+    ForwardedTcpip {
+        /// The address as in the client's request.
+        address: &'a str,
+        /// The port that was connected.
+        port: u16,
+        /// Address and port of whoever connected.
+        originator: (&'a str, u16),
+    },
+    /// A connection that came to a Unix socket which the client had us listen on. Servers only.
+    ForwardedStreamlocal {
+        /// The path as in the client's request.
+        path: &'a [u8],
     },
     /// A kind of the caller's own.
     Custom {
@@ -47,6 +68,33 @@ pub enum OpenKind {
         originator_host: String,
         /// The port that the connection is made for, in the peer's words.
         originator_port: u16,
+    },
+    /// A connection to a Unix socket that we are to make (`direct-streamlocal@openssh.com`).
+    DirectStreamlocal {
+        /// The path of the socket.
+        path: Vec<u8>,
+    },
+    /// A connection came to a port that this client had the server listen on (RFC 4254 section 7.2). Others are refused
+    /// by the library.
+    ForwardedTcpip {
+        /// The [`request_forward`](crate::Connection::request_forward) that it belongs to.
+        forward: RequestId,
+        /// The address that was connected, in the server's words.
+        address: String,
+        /// The port that was connected.
+        port: u16,
+        /// The address of whoever connected, in the server's words.
+        originator_host: String,
+        /// The port of whoever connected, in the server's words.
+        originator_port: u16,
+    },
+    /// A connection came to a Unix socket that this client had the server listen on
+    /// (`forwarded-streamlocal@openssh.com`).
+    ForwardedStreamlocal {
+        /// The [`request_forward`](crate::Connection::request_forward) that it belongs to.
+        forward: RequestId,
+        /// The path of the socket.
+        path: Vec<u8>,
     },
     /// A kind that the configuration lists in [`channel_kinds`](crate::config::Extensions::channel_kinds).
     Custom {
@@ -302,6 +350,9 @@ pub enum ChannelEvent {
     Data(Stream),
     /// The peer sends no more data. What is unread stays readable.
     Eof,
+    /// The peer reads no more of what this side writes (`eow@openssh.com`, OpenSSH's PROTOCOL section 2.1): it is as well
+    /// to stop writing. The channel stays open for the other direction.
+    EndOfWrite,
     /// A write that was [`Blocked`](crate::WriteError::Blocked) may go on.
     Writable,
     /// The peer asks for something.
@@ -331,17 +382,41 @@ pub enum ChannelEvent {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RequestId(pub(super) u64);
 
-/// A request of the peer about the connection (RFC 4254 section 4), of a name that the configuration lists in
-/// [`global_requests`](crate::config::Extensions::global_requests).
+/// What a peer asks for about the connection (RFC 4254 section 4).
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum GlobalRequestKind {
+    /// The client wants this server to listen (`tcpip-forward`, RFC 4254 section 7.1, and
+    /// `streamlocal-forward@openssh.com`). A question that is not answered is not granted; with port 0 the answer is
+    /// [`accept_forward`](crate::Connection::accept_forward). Servers only, never more at once than
+    /// [`forwards`](crate::limits::Limits::forwards), and always with a token.
+    Forward(ForwardAddress),
+    /// The client wants this server not to listen there any more. There was such a listener, and the library does not
+    /// count it any more: stop it, and accept.
+    CancelForward(ForwardAddress),
+    /// A name that the configuration lists in [`global_requests`](crate::config::Extensions::global_requests).
+    Custom {
+        /// Its name.
+        name: String,
+        /// Its fields, at most [`request_len`](crate::limits::Limits::request_len) bytes.
+        data: Vec<u8>,
+    },
+}
+
+/// A request of the peer about the connection.
 #[derive(Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct GlobalRequestReceived {
-    /// Its name.
-    pub name: String,
-    /// Its fields, at most [`request_len`](crate::limits::Limits::request_len) bytes.
-    pub data: Vec<u8>,
+    /// What it asks for.
+    pub kind: GlobalRequestKind,
     /// For [`answer_global`](crate::Connection::answer_global). `None`: the peer wants no reply.
     pub token: Option<GlobalRequestToken>,
+}
+
+impl GlobalRequestToken {
+    pub(crate) const fn wants_port(&self) -> bool {
+        self.wants_port
+    }
 }
 
 /// The question behind a global request. It is answered once.
@@ -349,4 +424,6 @@ pub struct GlobalRequestReceived {
 #[must_use = "the peer waits for an answer"]
 pub struct GlobalRequestToken {
     pub(super) serial: u32,
+    /// The answer must carry the port that was bound.
+    pub(super) wants_port: bool,
 }

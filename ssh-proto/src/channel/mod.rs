@@ -11,11 +11,13 @@
 //! | `open` | opening channels, both ways |
 //! | `request`, `answers` | requests about a channel; replies in order |
 //! | `global` | requests about the connection, keepalive |
+//! | `forward` | listeners at the server, and the channels that come of them |
 //! | `write` | data on its way out, and who may write next |
 //! | `recv`, `window` | data that came in; the arithmetic of windows |
 //! | `handle` | what a caller can do with a channel |
 
 mod answers;
+mod forward;
 mod global;
 mod handle;
 mod incoming;
@@ -30,11 +32,12 @@ mod table;
 mod window;
 mod write;
 
+pub use forward::ForwardAddress;
 pub use handle::Channel;
 pub use kinds::{
-    Answer, ChannelEvent, ChannelRequest, ExitSignal, GlobalRequestReceived, GlobalRequestToken,
-    OpenChannel, OpenFailureReason, OpenKind, OpenRequest, Program, PtyRequest, RequestId, Signal,
-    WindowSize,
+    Answer, ChannelEvent, ChannelRequest, ExitSignal, GlobalRequestKind, GlobalRequestReceived,
+    GlobalRequestToken, OpenChannel, OpenFailureReason, OpenKind, OpenRequest, Program, PtyRequest,
+    RequestId, Signal, WindowSize,
 };
 pub(crate) use table::Channels;
 

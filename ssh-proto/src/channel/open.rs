@@ -7,8 +7,11 @@ use crate::log::{LogLayer, LogLevel};
 use crate::msg::connection as msg;
 use crate::msg::{Message, Rest};
 use crate::packet::output::BARE_ANSWER;
-use crate::wire::{Malformed, Reader, Writer};
+use crate::wire::Malformed;
 
+use super::forward::{
+    self, DIRECT_STREAMLOCAL, DIRECT_TCPIP, FORWARDED_STREAMLOCAL, FORWARDED_TCPIP,
+};
 use super::kinds::{ChannelEvent, OpenChannel, OpenFailureReason, OpenKind, OpenRequest, is_name};
 use super::state::{Phase, State};
 use super::table::{Channels, Io};
@@ -16,7 +19,6 @@ use super::window::{MAX_PACKET, RecvWindow, SendWindow, first_window};
 use super::{ChannelId, Notice};
 
 const SESSION: &str = "session";
-const DIRECT_TCPIP: &str = "direct-tcpip";
 
 impl Channels {
     /// Asks the peer for a channel. [`ChannelEvent::Opened`] or [`ChannelEvent::OpenFailed`] follows.
@@ -27,6 +29,9 @@ impl Channels {
     ) -> Result<ChannelId, Misuse> {
         let Self { slots, shared } = self;
         shared.usable()?;
+        if shared.no_more_sessions && kind == OpenChannel::Session {
+            return Err(Misuse::Argument("there were to be no more sessions"));
+        }
         let (channel_type, data) = encode(kind, shared.side)?;
         if data.len() > cx.limits.request_len {
             return Err(Misuse::Limit("request_len"));
@@ -167,19 +172,36 @@ impl Channels {
         let name = message.channel_type;
         let data = message.data.0;
         let own = self.shared.own.channel_kinds.iter().any(|own| own == name);
+        if matches!(
+            (name, self.shared.side),
+            (FORWARDED_TCPIP | FORWARDED_STREAMLOCAL, Side::Client)
+        ) && let Some(kind) = self.shared.globals.forwards.forwarded(name, data)?
+        {
+            return Ok(Ok(kind));
+        }
         Ok(match (name, self.shared.side) {
+            (SESSION, Side::Server) if self.shared.no_more_sessions => {
+                Err(OpenFailureReason::ADMINISTRATIVELY_PROHIBITED)
+            }
             (SESSION, Side::Server) => Ok(OpenKind::Session),
-            (DIRECT_TCPIP, Side::Server) => Ok(direct_tcpip(data)?),
+            (DIRECT_TCPIP | DIRECT_STREAMLOCAL, Side::Server) => Ok(forward::direct(name, data)?),
             _ if own && data.len() <= io.limits.request_len => Ok(OpenKind::Custom {
                 kind: name.to_owned(),
                 data: data.to_vec(),
             }),
             _ if own => Err(OpenFailureReason::RESOURCE_SHORTAGE),
             // RFC 4254 section 6.1: "Client implementations SHOULD reject any session channel open requests to make
-            // it more difficult for a corrupt server to attack the client." Section 7.2 says the same of direct-tcpip.
-            (SESSION | DIRECT_TCPIP, Side::Client) => {
-                Err(OpenFailureReason::ADMINISTRATIVELY_PROHIBITED)
-            }
+            // it more difficult for a corrupt server to attack the client." Section 7.2 says the same of direct-tcpip,
+            // and of forwarded-tcpip: "Implementations MUST reject these messages unless they have previously requested a
+            // remote TCP/IP port forwarding with the given port number."
+            (
+                SESSION
+                | DIRECT_TCPIP
+                | DIRECT_STREAMLOCAL
+                | FORWARDED_TCPIP
+                | FORWARDED_STREAMLOCAL,
+                Side::Client,
+            ) => Err(OpenFailureReason::ADMINISTRATIVELY_PROHIBITED),
             _ => Err(OpenFailureReason::UNKNOWN_CHANNEL_TYPE),
         })
     }
@@ -318,58 +340,14 @@ fn check_max_packet(message: u8, size: u32) -> Result<(), Error> {
 fn encode(kind: OpenChannel<'_>, side: Side) -> Result<(&str, Vec<u8>), Misuse> {
     match (kind, side) {
         (OpenChannel::Custom { kind, data }, _) if is_name(kind) => Ok((kind, data.to_vec())),
-        (OpenChannel::Session, Side::Client) => Ok((SESSION, Vec::new())),
-        (
-            OpenChannel::DirectTcpip {
-                host,
-                port,
-                originator,
-            },
-            Side::Client,
-        ) => {
-            let mut data = Vec::new();
-            Writer::new(&mut data)
-                .string(host.as_bytes())
-                .uint32(port.into())
-                .string(originator.0.as_bytes())
-                .uint32(originator.1.into());
-            Ok((DIRECT_TCPIP, data))
-        }
         (OpenChannel::Custom { .. }, _) => Err(Misuse::Argument("kind of a channel")),
-        (OpenChannel::Session | OpenChannel::DirectTcpip { .. }, Side::Server) => {
-            Err(Misuse::Argument("only a client opens such a channel"))
-        }
+        (OpenChannel::Session, Side::Client) => Ok((SESSION, Vec::new())),
+        (OpenChannel::DirectTcpip { .. } | OpenChannel::DirectStreamlocal { .. }, Side::Client)
+        | (
+            OpenChannel::ForwardedTcpip { .. } | OpenChannel::ForwardedStreamlocal { .. },
+            Side::Server,
+        ) => forward::encode_open(kind),
+        (_, Side::Server) => Err(Misuse::Argument("only a client opens such a channel")),
+        (_, Side::Client) => Err(Misuse::Argument("only a server opens such a channel")),
     }
-}
-
-/// RFC 4254 section 7.2.
-fn direct_tcpip(data: &[u8]) -> Result<OpenKind, Error> {
-    let fault = |field| {
-        move |problem| {
-            Error::from(PeerError::Malformed {
-                message: msg::ChannelOpen::NUMBER,
-                field,
-                problem,
-            })
-        }
-    };
-    let port = |port: u32| u16::try_from(port).map_err(|_| Malformed::Value);
-    let mut reader = Reader::new(data);
-    let kind = OpenKind::DirectTcpip {
-        host: reader.text().map_err(fault("host to connect"))?.to_owned(),
-        port: reader
-            .uint32()
-            .and_then(port)
-            .map_err(fault("port to connect"))?,
-        originator_host: reader
-            .text()
-            .map_err(fault("originator IP address"))?
-            .to_owned(),
-        originator_port: reader
-            .uint32()
-            .and_then(port)
-            .map_err(fault("originator port"))?,
-    };
-    reader.finish().map_err(fault("end of message"))?;
-    Ok(kind)
 }

@@ -17,13 +17,15 @@ pub(super) struct Pending {
     pub(super) data: bool,
     pub(super) stderr: bool,
     pub(super) writable: bool,
+    pub(super) eow: bool,
     pub(super) eof: bool,
     pub(super) closed: bool,
 }
 
 impl Pending {
     pub(super) fn is_empty(&self) -> bool {
-        let flags = self.data || self.stderr || self.writable || self.eof || self.closed;
+        let flags =
+            self.data || self.stderr || self.writable || self.eow || self.eof || self.closed;
         self.queue.is_empty() && !flags
     }
 
@@ -91,6 +93,9 @@ impl Pending {
         }
         if std::mem::take(&mut self.writable) {
             return Some(ChannelEvent::Writable);
+        }
+        if std::mem::take(&mut self.eow) {
+            return Some(ChannelEvent::EndOfWrite);
         }
         if std::mem::take(&mut self.eof) {
             return Some(ChannelEvent::Eof);

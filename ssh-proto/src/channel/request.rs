@@ -15,6 +15,9 @@ use super::kinds::{
 use super::state::{Awaited, Phase, Queued, Say, Started, State, send_request};
 use super::table::{Io, Shared};
 
+/// OpenSSH's PROTOCOL section 2.1.
+pub(super) const END_OF_WRITE: &str = "eow@openssh.com";
+
 impl State {
     /// Sends a request of ours, or lets it wait for the open.
     pub(super) fn request(
@@ -116,6 +119,11 @@ impl State {
             Parsed::Request(request) if self.takes(&request, message.want_reply, io.limits) => {
                 Some(request)
             }
+            Parsed::EndOfWrite => {
+                self.pending.eow = !self.released;
+                self.note(shared);
+                None
+            }
             Parsed::Exit(_) | Parsed::Request(_) | Parsed::Refused => None,
         };
         match event {
@@ -189,6 +197,7 @@ impl State {
 enum Parsed {
     Request(ChannelRequest),
     Exit(ChannelEvent),
+    EndOfWrite,
     /// Not known, not for this side, or beyond a limit.
     Refused,
 }
@@ -217,6 +226,7 @@ fn parse(
         (Side::Client, true) => exit(name, &mut reader, limits)?,
         (_, false) => None,
     };
+    let parsed = parsed.or_else(|| (name == END_OF_WRITE).then_some(Parsed::EndOfWrite));
     if let Some(parsed) = parsed {
         reader.finish().map_err(fault("end of message"))?;
         return Ok(parsed);

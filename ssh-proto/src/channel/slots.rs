@@ -8,6 +8,8 @@ use super::state::State;
 pub(super) struct Slots {
     slots: Vec<Slot>,
     free: Vec<u32>,
+    /// The first generation of each number.
+    first: u32,
 }
 
 #[derive(Debug)]
@@ -17,6 +19,11 @@ struct Slot {
 }
 
 impl Slots {
+    /// Generations are counted from here on: drawn, so that the ids of another connection do not fit.
+    pub(super) const fn number_from(&mut self, first: u32) {
+        self.first = first >> 1;
+    }
+
     /// How many channels there are.
     pub(super) const fn len(&self) -> usize {
         self.slots.len().saturating_sub(self.free.len())
@@ -26,7 +33,7 @@ impl Slots {
     pub(super) fn next_id(&self) -> ChannelId {
         let next = u32::try_from(self.slots.len()).unwrap_or(u32::MAX);
         let slot = self.free.last().copied().unwrap_or(next);
-        let generation = self.slot(slot).map_or(0, |slot| slot.generation);
+        let generation = self.slot(slot).map_or(self.first, |slot| slot.generation);
         ChannelId { slot, generation }
     }
 
@@ -40,7 +47,7 @@ impl Slots {
                 }
             }
             None => self.slots.push(Slot {
-                generation: 0,
+                generation: self.first,
                 state,
             }),
         }

@@ -90,6 +90,8 @@ pub(super) struct Shared {
     /// Opens of the peer that the caller has not answered.
     pub(super) open_questions: usize,
     pub(super) globals: Globals,
+    /// The client has said, or has heard of this side, that it opens no more sessions.
+    pub(super) no_more_sessions: bool,
     pub(super) next_request: u64,
     pub(super) next_serial: u32,
     /// What all receive windows cost.
@@ -188,6 +190,7 @@ impl Channels {
                 opening: VecDeque::new(),
                 open_questions: 0,
                 globals: Globals::default(),
+                no_more_sessions: false,
                 next_request: 0,
                 next_serial: 0,
                 charged: 0,
@@ -199,9 +202,10 @@ impl Channels {
         }
     }
 
-    /// Tokens are numbered from here on: drawn, so that those of another connection do not fit.
+    /// Tokens and channels are numbered from here on: drawn, so that those of another connection do not fit.
     pub(crate) const fn number_from(&mut self, serial: u32) {
         self.shared.next_serial = serial;
+        self.slots.number_from(serial);
     }
 
     /// Authentication has succeeded: before that every command is [`Misuse::NotAuthenticated`].

@@ -19,6 +19,7 @@ use crate::packet::sealer::Sealer;
 
 mod bounds;
 mod data;
+mod forward;
 mod model;
 mod requests;
 mod session;

@@ -56,7 +56,8 @@ pub enum ClientEvent {
     Authenticated,
     /// Something happened on this channel: see its own events. Listed once until they are taken.
     Channel(ChannelId),
-    /// A question: the server asks for a channel of a kind that the configuration names.
+    /// A question: the server asks for a channel that came of a
+    /// [`request_forward`](crate::Connection::request_forward), or of a kind that the configuration names.
     OpenRequested(OpenRequest),
     /// A question: the server asks for something that the configuration names.
     GlobalRequested(GlobalRequestReceived),
@@ -67,6 +68,8 @@ pub enum ClientEvent {
         /// The data of the reply; `None` when it was refused.
         reply: Option<Vec<u8>>,
     },
+    /// The answer to a [`ping`](crate::Connection::ping): its bytes.
+    PongReceived(Vec<u8>),
     /// New keys are in force.
     Rekeyed,
     /// The connection has ended. Always the last event, and never lost.
@@ -92,7 +95,7 @@ pub enum ServerEvent {
     Channel(ChannelId),
     /// A question: the client asks for a channel.
     OpenRequested(OpenRequest),
-    /// A question: the client asks for something that the configuration names.
+    /// A question: the client asks this server to listen for it, or for something that the configuration names.
     GlobalRequested(GlobalRequestReceived),
     /// The answer to a [`global_request`](crate::Connection::global_request).
     GlobalReplied {
@@ -101,6 +104,8 @@ pub enum ServerEvent {
         /// The data of the reply; `None` when it was refused.
         reply: Option<Vec<u8>>,
     },
+    /// The answer to a [`ping`](crate::Connection::ping): its bytes.
+    PongReceived(Vec<u8>),
     /// New keys are in force.
     Rekeyed,
     /// The connection has ended. Always the last event, and never lost.
@@ -110,6 +115,7 @@ pub enum ServerEvent {
 /// What happens in both roles.
 #[derive(Debug)]
 pub(crate) enum Common {
+    PongReceived(Vec<u8>),
     Rekeyed,
     Disconnected(Error),
 }
@@ -119,6 +125,7 @@ macro_rules! from_common {
         impl From<Common> for $event {
             fn from(common: Common) -> Self {
                 match common {
+                    Common::PongReceived(data) => Self::PongReceived(data),
                     Common::Rekeyed => Self::Rekeyed,
                     Common::Disconnected(error) => Self::Disconnected(error),
                 }

@@ -2,6 +2,7 @@
 
 pub(crate) mod cx;
 pub(crate) mod event;
+mod forward;
 mod machines;
 pub(crate) mod role;
 mod spine;
@@ -26,7 +27,7 @@ use crate::error::{DisconnectReason, Error, Misuse};
 use crate::kex::Negotiated;
 use crate::key::PublicKey;
 use crate::log::{Log, LogRecord};
-use crate::msg::transport::Ignore;
+use crate::msg::transport::{Ignore, Ping};
 use crate::packet::Input;
 use crate::packet::ident::IdentReader;
 use crate::packet::output::Output;
@@ -37,7 +38,7 @@ use crate::transport::{Exchange, Step, Transport};
 use cx::{Cx, Events};
 use event::HostKeyOffer;
 use role::{AuthMachine, ClientRole, Role, ServerRole};
-use spine::cx;
+use spine::{MAX_PING_LEN, cx};
 use timers::Deadline;
 
 /// A client's connection.
@@ -77,6 +78,8 @@ pub struct Connection<R: Role> {
     eof: bool,
     closed: Option<Error>,
     received_before_auth: Traffic,
+    /// PINGs of ours that are not answered.
+    pings: usize,
     /// Messages without effect since the last key exchange.
     idle_messages: u64,
     timers: Timers,
@@ -163,6 +166,7 @@ impl<R: Role> Connection<R> {
             eof: false,
             closed: None,
             received_before_auth: Traffic::default(),
+            pings: 0,
             idle_messages: 0,
             timers: Timers::new(now),
             config,
@@ -478,6 +482,29 @@ impl<R: Role> Connection<R> {
         let mut data = vec![0; len.min(32 * 1024)];
         self.out.rng().fill(&mut data);
         self.out.request(&Ignore { data: &data })?;
+        self.after();
+        Ok(())
+    }
+
+    /// Sends a PING with at most 256 bytes (`ping@openssh.com`); the event is `PongReceived`, with the same bytes.
+    ///
+    /// # Errors
+    /// [`Misuse::Argument`]: it is too long, or the peer did not say that it answers (OpenSSH's server does, its client
+    /// does not). [`Misuse::Limit`]: [`pending_requests`](crate::limits::Limits::pending_requests) are unanswered.
+    pub fn ping(&mut self, data: &[u8], now: Instant) -> Result<(), Misuse> {
+        self.clock(now);
+        self.require_open()?;
+        if data.len() > MAX_PING_LEN {
+            return Err(Misuse::Argument("data of PING"));
+        }
+        if !self.transport.peer_answers_pings() {
+            return Err(Misuse::Argument("the peer does not answer PING"));
+        }
+        if self.pings >= R::transport(&self.config).limits.pending_requests {
+            return Err(Misuse::Limit("pending_requests"));
+        }
+        self.out.request(&Ping { data })?;
+        self.pings = self.pings.saturating_add(1);
         self.after();
         Ok(())
     }

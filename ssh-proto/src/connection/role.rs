@@ -41,11 +41,11 @@ pub trait Role: RoleParts {
 pub(crate) trait RoleParts: Sized + 'static {
     const SIDE: Side;
     /// The half of the key exchange.
-    type Kex: KexHalf<Self>
+    type Kex: KexHalf<Self> + Send
     where
         Self: Role;
     /// The half of authentication.
-    type Auth: AuthMachine<Self>
+    type Auth: AuthMachine<Self> + Send
     where
         Self: Role;
 

@@ -28,8 +28,8 @@ use super::Connection;
 const TRIM_AFTER: Duration = Duration::from_secs(1);
 /// Less than this is not worth a timer.
 const TRIM_ABOVE: usize = 1024;
-/// The longest PING that is answered.
-const MAX_PING_LEN: usize = 256;
+/// The longest PING that is answered, and that is sent.
+pub(super) const MAX_PING_LEN: usize = 256;
 
 /// The context of a layer, from the fields that it may touch.
 macro_rules! cx {
@@ -245,6 +245,18 @@ impl<R: Role> Connection<R> {
                 }
                 self.out.reply(&Pong { data: ping.data })
             }
+            193 => {
+                let pong = Pong::decode(payload)?;
+                if self.pings == 0 {
+                    return self.count_idle_message();
+                }
+                if pong.data.len() > MAX_PING_LEN {
+                    return Err(PeerError::Limit("data of PONG").into());
+                }
+                self.pings = self.pings.saturating_sub(1);
+                self.events.push(Common::PongReceived(pong.data.to_vec()));
+                Ok(())
+            }
             80..=127 => self.channels.handle(
                 Payload {
                     bytes: payload,
@@ -403,6 +415,8 @@ impl<R: Role> Connection<R> {
     pub(super) fn fail(&mut self, error: Error) {
         let text = match &error {
             Error::Bug(_) => "internal error".to_owned(),
+            // It is the peer who reads it: it did wrong, not its peer.
+            Error::Peer(error) => error.to_string(),
             other => other.to_string(),
         };
         self.end(error.disconnect_reason(), &text, error);

@@ -17,6 +17,8 @@ const MAX_LEN: usize = 16 * 1024;
 pub(crate) struct Extensions {
     /// `server-sig-algs`, those that are known here.
     pub(crate) signature_algorithms: Option<Vec<SignatureAlgorithm>>,
+    /// `ping@openssh.com`: it answers PING.
+    pub(crate) pings: bool,
 }
 
 /// Reads an EXT_INFO. RFC 8308 section 2.5: unknown extensions are ignored.
@@ -38,7 +40,9 @@ pub(crate) fn read(payload: &[u8], limits: &Limits) -> Result<Extensions, PeerEr
     for _ in 0..count {
         let name = reader.string().map_err(fault("extension-name"))?;
         let value = reader.string().map_err(fault("extension-value"))?;
-        if name == b"server-sig-algs" {
+        if name == b"ping@openssh.com" {
+            extensions.pings = true;
+        } else if name == b"server-sig-algs" {
             let list = NameList::parse(value).map_err(fault("server-sig-algs"))?;
             extensions.signature_algorithms = Some(
                 SignatureAlgorithm::ALL
@@ -78,6 +82,7 @@ mod tests {
     fn the_signature_algorithms_of_a_server_are_read_and_others_passed_over() {
         let extensions = server_ext_info(["rsa-sha2-256", "ssh-dss", "ssh-ed25519"].into_iter());
         let read = read(&message(&extensions).to_payload(), &Limits::default()).unwrap();
+        assert!(read.pings);
         let list = read.signature_algorithms.unwrap();
         assert_eq!(
             list,

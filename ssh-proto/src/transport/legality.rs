@@ -57,8 +57,8 @@ pub(crate) const fn reaction(number: u8, phase: Phase, side: Side) -> Reaction {
         // RFC 4252 section 6: the numbers from 80 on are refused before authentication.
         (80..=82 | 90..=100, Open, _) => Handle,
         (80..=127, Auth, _) => Refuse,
-        // PING (OpenSSH's PROTOCOL section 1.9), answered once the user is authenticated.
-        (192, Open, _) => Handle,
+        // PING and PONG (OpenSSH's PROTOCOL section 1.9), once the user is authenticated.
+        (192 | 193, Open, _) => Handle,
         (0..=255, _, _) => Unimplemented,
     }
 }

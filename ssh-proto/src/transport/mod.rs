@@ -46,6 +46,7 @@ pub(crate) struct Transport<R: Role> {
     takes_ext_info: bool,
     ext_infos: u8,
     peer_algorithms: Option<Vec<SignatureAlgorithm>>,
+    peer_pings: bool,
     rekey: Rekey,
 }
 
@@ -194,6 +195,7 @@ impl<R: Role> Transport<R> {
             takes_ext_info: false,
             ext_infos: 0,
             peer_algorithms: None,
+            peer_pings: false,
             rekey: Rekey::new(transport.rekey, now),
         }
     }
@@ -232,6 +234,11 @@ impl<R: Role> Transport<R> {
 
     pub(crate) fn host_key(&self) -> Option<&PublicKey> {
         self.session.as_ref().map(|session| &session.host_key)
+    }
+
+    /// Whether the peer has said that it answers PING.
+    pub(crate) const fn peer_answers_pings(&self) -> bool {
+        self.peer_pings
     }
 
     pub(crate) fn peer_algorithms(&self) -> Option<&[SignatureAlgorithm]> {
@@ -519,6 +526,7 @@ impl<R: Role> Transport<R> {
             .into());
         }
         let extensions = ext_info::read(payload, limits)?;
+        self.peer_pings |= extensions.pings;
         if extensions.signature_algorithms.is_some() {
             self.peer_algorithms = extensions.signature_algorithms;
         }

@@ -24,9 +24,15 @@ pub(crate) struct Rekey {
 }
 
 impl Rekey {
-    pub(crate) const fn new(limits: RekeyLimits, now: Instant) -> Self {
+    pub(crate) fn new(limits: RekeyLimits, now: Instant) -> Self {
         Self {
-            limits,
+            limits: RekeyLimits {
+                bytes: limits.bytes.max(RekeyLimits::LEAST_BYTES),
+                packets: limits
+                    .packets
+                    .clamp(RekeyLimits::LEAST_PACKETS, MAX_PACKETS),
+                time: limits.time.map(|time| time.max(RekeyLimits::LEAST_TIME)),
+            },
             last: now,
             cheap: 0,
         }
@@ -47,8 +53,7 @@ impl Rekey {
     /// Whether one direction has seen enough, or the keys are too old.
     pub(crate) fn is_due(&self, sent: Traffic, received: Traffic, now: Instant) -> bool {
         let full = |traffic: Traffic| {
-            traffic.bytes >= self.limits.bytes
-                || traffic.packets >= self.limits.packets.min(MAX_PACKETS)
+            traffic.bytes >= self.limits.bytes || traffic.packets >= self.limits.packets
         };
         full(sent) || full(received) || self.deadline().is_some_and(|deadline| deadline <= now)
     }

@@ -201,7 +201,7 @@ fn requests_that_are_not_for_this_side_are_refused_and_own_names_are_passed_on()
     };
     let mut pair = Pair::with(Limits::default(), &own);
     let (local, peer) = pair.session();
-    for name in ["shell", "pty-req", "eow@openssh.com"] {
+    for name in ["shell", "pty-req", "subsystem"] {
         pair.client
             .receive(&request(local, name, true, b""))
             .unwrap();

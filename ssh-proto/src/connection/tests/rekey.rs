@@ -86,3 +86,21 @@ fn messages_without_effect_are_counted_anew_with_new_keys() {
     }
     assert_eq!(pair.server.closed(), None);
 }
+
+#[test]
+fn limits_of_zero_do_not_make_key_exchanges_without_end() {
+    let mut client = ClientConfig::new();
+    client.transport.rekey.bytes = 0;
+    client.transport.rekey.packets = 0;
+    client.transport.rekey.time = Some(Duration::ZERO);
+    let mut pair = Pair::new(client, ServerConfig::new(vec![host_key(KeyKind::Ed25519)]));
+    pair.login();
+    assert_eq!(pair.client.closed(), None);
+    assert!(
+        pair.client_events
+            .iter()
+            .filter(|event| *event == "Rekeyed")
+            .count()
+            <= 1
+    );
+}

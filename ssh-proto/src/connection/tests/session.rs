@@ -1,6 +1,7 @@
 //! From the first packet behind authentication on.
 
 use super::*;
+use crate::error::Misuse;
 
 #[test]
 fn what_follows_success_in_the_same_read_is_taken() {
@@ -81,6 +82,44 @@ fn a_token_of_another_connection_answers_nothing() {
     assert_eq!(
         pair.server
             .answer_global(token, crate::channel::Answer::Refuse),
-        Err(crate::error::Misuse::StaleToken)
+        Err(Misuse::StaleToken)
     );
+}
+
+#[test]
+fn a_ping_of_ours_is_answered_with_its_bytes() {
+    let mut pair = Pair::default();
+    pair.login();
+    let most = pair.client.limits().pending_requests;
+    for _ in 0..most {
+        pair.client.ping(b"are you there?", pair.now).unwrap();
+    }
+    assert_eq!(
+        pair.client.ping(b"", pair.now),
+        Err(Misuse::Limit("pending_requests"))
+    );
+    assert!(matches!(
+        pair.client.ping(&[0; 257], pair.now),
+        Err(Misuse::Argument(_))
+    ));
+    // Our client does not say that it answers.
+    assert!(matches!(
+        pair.server.ping(b"", pair.now),
+        Err(Misuse::Argument(_))
+    ));
+    while pair.carry(usize::MAX) {}
+    let mut pongs = 0;
+    while let Some(event) = pair.client.poll_event() {
+        let ClientEvent::PongReceived(data) = event else {
+            panic!("{event:?}");
+        };
+        assert_eq!(data, b"are you there?");
+        pongs += 1;
+    }
+    assert_eq!(pongs, most);
+    // Others are messages without effect.
+    pair.server.out.transport(&Raw(b"\xc1\0\0\0\x05PONG!"));
+    while pair.carry(usize::MAX) {}
+    assert_eq!(pair.client.closed(), None);
+    assert!(pair.client.poll_event().is_none());
 }

@@ -344,7 +344,7 @@ impl World {
         panic!("it never ends");
     }
 
-    fn verdict(&mut self) {
+    fn verdict(&self) {
         assert!(!self.pair.client.transport.is_exchanging());
         assert!(!self.pair.server.transport.is_exchanging());
         assert_eq!((self.asked, self.replied), (self.answered, self.answered));

@@ -1,0 +1,182 @@
+//! What is decided before a client connects. Above all: which host key will do.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ssh_proto::config::ClientConfig;
+use ssh_proto::key::PublicKey;
+use ssh_proto::log::LogRecord;
+
+use crate::BoxFuture;
+use crate::error::HostKeyRefused;
+use crate::pump::LogCallback;
+
+pub(super) type BannerCallback = Box<dyn FnMut(&str) + Send>;
+
+/// Decides about a host key.
+pub type HostKeyAsker = Box<dyn FnMut(&PublicKey) -> BoxFuture<'static, bool> + Send>;
+
+/// Which host key of a server will do. There is no default: whoever connects decides.
+#[non_exhaustive]
+pub enum HostKeyPolicy {
+    /// One of these keys and no other.
+    Pinned(Vec<HostKeyPin>),
+    /// The callback decides. It may take its time: a user can be asked.
+    Ask(HostKeyAsker),
+    /// Any key at all: whoever sits between can read and change everything. For tests.
+    AcceptAny,
+}
+
+/// A host key that will do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum HostKeyPin {
+    /// The key with this fingerprint: `SHA256:` and 43 characters, as `ssh-keygen -l` prints it.
+    Fingerprint(String),
+    /// This key.
+    Key(PublicKey),
+}
+
+impl HostKeyPolicy {
+    /// The key with this `SHA256:` fingerprint.
+    pub fn fingerprint(fingerprint: impl Into<String>) -> Self {
+        Self::Pinned(vec![HostKeyPin::Fingerprint(fingerprint.into())])
+    }
+
+    /// This key.
+    pub fn key(key: PublicKey) -> Self {
+        Self::Pinned(vec![HostKeyPin::Key(key)])
+    }
+
+    /// The callback decides. Its future is polled by the driver; packets of the server wait meanwhile.
+    pub fn ask<F, V>(mut callback: F) -> Self
+    where
+        F: FnMut(&PublicKey) -> V + Send + 'static,
+        V: Future<Output = bool> + Send + 'static,
+    {
+        Self::Ask(Box::new(move |key| Box::pin(callback(key))))
+    }
+
+    /// The verdict on a key.
+    pub(crate) async fn judge(&mut self, key: &PublicKey) -> Result<(), HostKeyRefused> {
+        let fine = match self {
+            Self::Pinned(pins) => pins.iter().any(|pin| pin.is(key)),
+            Self::Ask(callback) => callback(key).await,
+            Self::AcceptAny => true,
+        };
+        if fine {
+            return Ok(());
+        }
+        Err(HostKeyRefused {
+            key_type: key.key_type().to_owned(),
+            shown: key.fingerprint_sha256(),
+            expected: match self {
+                Self::Pinned(pins) => pins.iter().map(ToString::to_string).collect(),
+                _ => Vec::new(),
+            },
+        })
+    }
+}
+
+impl HostKeyPin {
+    fn is(&self, key: &PublicKey) -> bool {
+        match self {
+            // Some write the padding of base64, some do not.
+            Self::Fingerprint(pin) => pin.trim_end_matches('=') == key.fingerprint_sha256(),
+            Self::Key(pin) => pin == key,
+        }
+    }
+}
+
+impl fmt::Display for HostKeyPin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Fingerprint(pin) => f.write_str(pin),
+            Self::Key(key) => f.write_str(&key.fingerprint_sha256()),
+        }
+    }
+}
+
+impl fmt::Debug for HostKeyPolicy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Pinned(pins) => f.debug_tuple("Pinned").field(pins).finish(),
+            Self::Ask(_) => f.write_str("Ask"),
+            Self::AcceptAny => f.write_str("AcceptAny"),
+        }
+    }
+}
+
+/// What is decided before a client connects.
+///
+/// ```
+/// use std::time::Duration;
+/// use ssh_tokio::{ClientOptions, HostKeyPolicy};
+///
+/// let pin = HostKeyPolicy::fingerprint("SHA256:ohD8VZEXGWo6Ez8GSEJQ9WpafgLFsOfLOtGGQCQo6Og");
+/// let options = ClientOptions::new(pin)
+///     .connect_timeout(Duration::from_secs(10))
+///     .on_banner(|text| eprintln!("{text}"));
+/// # drop(options);
+/// ```
+pub struct ClientOptions {
+    pub(super) policy: HostKeyPolicy,
+    pub(super) config: Arc<ClientConfig>,
+    pub(super) timeout: Option<Duration>,
+    pub(super) banner: Option<BannerCallback>,
+    pub(super) log: Option<LogCallback>,
+}
+
+impl ClientOptions {
+    /// The defaults, with the one thing that has none.
+    pub fn new(policy: HostKeyPolicy) -> Self {
+        Self {
+            policy,
+            config: Arc::new(ClientConfig::new()),
+            timeout: None,
+            banner: None,
+            log: None,
+        }
+    }
+
+    /// The protocol's own options: algorithms, limits, deadlines of its stages, keepalive.
+    #[must_use]
+    pub fn config(mut self, config: impl Into<Arc<ClientConfig>>) -> Self {
+        self.config = config.into();
+        self
+    }
+
+    /// How long [`Client::connect`](crate::Client::connect) may take in all: all addresses, and the key exchange.
+    #[must_use]
+    pub const fn connect_timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = Some(timeout);
+        self
+    }
+
+    /// Shown to the user: text of the server that comes while the user authenticates. Safe to print. Called within
+    /// the calls that authenticate.
+    #[must_use]
+    pub fn on_banner(mut self, callback: impl FnMut(&str) + Send + 'static) -> Self {
+        self.banner = Some(Box::new(callback));
+        self
+    }
+
+    /// Log records, as many as [`TransportConfig::log`](ssh_proto::config::TransportConfig::log) asks for. Called by the
+    /// driver.
+    #[must_use]
+    pub fn on_log(mut self, callback: impl FnMut(&LogRecord) + Send + 'static) -> Self {
+        self.log = Some(Box::new(callback));
+        self
+    }
+}
+
+impl fmt::Debug for ClientOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ClientOptions")
+            .field("policy", &self.policy)
+            .field("config", &self.config)
+            .field("timeout", &self.timeout)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,78 @@
+//! SSHv2 clients and servers on Tokio, over the state machine of [`ssh_proto`].
+//!
+//! A [`Client`] connects, judges the host key, authenticates, and opens channels; each is a [`Channel`] with
+//! [`AsyncRead`](tokio::io::AsyncRead) and [`AsyncWrite`](tokio::io::AsyncWrite), or the three streams of a [`Child`].
+//! A [`Server`] listens, and asks a [`Handler`] per connection for its verdicts. Both work over any stream: a socket,
+//! a [`duplex`](tokio::io::duplex) pipe, a channel of another connection.
+//!
+//! ```no_run
+//! use ssh_tokio::{Client, ClientOptions, HostKeyPolicy};
+//!
+//! # async fn run() -> Result<(), Box<dyn std::error::Error>> {
+//! let pin = HostKeyPolicy::fingerprint("SHA256:ohD8VZEXGWo6Ez8GSEJQ9WpafgLFsOfLOtGGQCQo6Og");
+//! let (client, driver) = Client::connect(("server.example", 22), ClientOptions::new(pin)).await?;
+//! let connection = driver.spawn();
+//! assert!(client.auth_password("user", "secret").await?.success());
+//! let output = client.exec("hostname").output().await?;
+//! print!("{}", String::from_utf8_lossy(&output.stdout));
+//! drop(client); // the last handle: the connection ends
+//! connection.await??;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # The driver
+//!
+//! A connection has one future that moves its bytes and runs its timers: the [`Driver`]. A client's is handed to the
+//! caller, to be spawned or polled beside something else; nothing is spawned in secret. Handles never send it messages:
+//! they lock the state machine, act on it, and wake the driver when there is something to write. When the driver is
+//! dropped the connection has ended, and everything that waits on it is told. The runtime needs its timers
+//! ([`enable_time`](tokio::runtime::Builder::enable_time)), since the stages of the protocol have deadlines
+//! ([`Deadlines`](ssh_proto::limits::Deadlines)).
+//!
+//! # Cancellation
+//!
+//! Every future of this crate may be dropped at any time: it then has done nothing, or has been cleaned up after. What
+//! that means where it is not obvious stands at each method. A channel that is still being opened is closed when the
+//! future that opens it is dropped; a reply that nobody waits for any more is thrown away when it comes; bytes were
+//! either taken by a write that has returned or not at all, and a read that was dropped has consumed nothing.
+//!
+//! # Ends
+//!
+//! Dropping the last handle of a channel closes the channel; dropping the last handle of a connection, its channels
+//! included, closes the connection. The driver then sends what is left, shuts the stream down and returns. No task, no
+//! waker and no buffer is left after that.
+
+mod channel;
+mod client;
+mod core;
+mod driver;
+mod error;
+mod events;
+mod exit;
+mod pump;
+mod server;
+mod split;
+mod waiters;
+
+use std::pin::Pin;
+
+pub use channel::{Channel, ServerChannel, Stderr};
+pub use client::{
+    Answerer, Asker, AuthOutcome, Child, ChildStderr, ChildStdin, ChildStdout, Client,
+    ClientOptions, Command, HostKeyAsker, HostKeyPin, HostKeyPolicy, Method, Output, SessionInfo,
+    Signer,
+};
+pub use driver::Driver;
+pub use error::{Error, HostKeyRefused};
+pub use events::{ChannelEvent, ChannelEvents, Event, Events};
+pub use exit::ExitStatus;
+pub use server::{
+    Handler, MaxStartups, OpenVerdict, PendingChannel, PendingFn, Server, ServerConnection,
+    ServerHandle, ServerOptions, Session, Task, Verdict,
+};
+pub use split::{ReadHalf, WriteHalf};
+pub use ssh_proto;
+
+/// A future on the heap.
+pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;

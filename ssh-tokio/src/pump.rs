@@ -1,0 +1,466 @@
+//! Moves the bytes of a connection: reads, writes, runs the timers, ends it.
+//!
+//! In: any stream, polled. Out: bytes for the state machine, which lends the buffers that are read into, and bytes for
+//! the stream. The stream is never touched under the lock.
+
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
+
+use ssh_proto::error::DisconnectReason;
+use ssh_proto::log::LogRecord;
+use ssh_proto::{Input, Role};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::Sleep;
+
+use crate::core::{Shared, now};
+use crate::error::Error;
+use crate::waiters::Wish;
+
+/// After so much idle time the buffers are given back.
+const IDLE: Duration = Duration::from_secs(1);
+/// How long a connection that has ended tries to get its last bytes out, and to let the peer read them.
+const LINGER: Duration = Duration::from_secs(2);
+/// How many turns in a row before other tasks are let in.
+const TURNS: usize = 16;
+/// What is read into first, and again after a time of rest: most connections say little.
+const SMALL: usize = 16 * 1024;
+
+pub(crate) type LogCallback = Box<dyn FnMut(&LogRecord) + Send>;
+
+/// How far the end of the connection is.
+///
+/// ```text
+/// Alive ── over ──► Flushing ── all written ──► Closing ── shut down ──► Draining ── EOF ──► Done
+///                      └──────────────── LINGER has passed ────────────────────────────────►
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    Alive,
+    Flushing,
+    Closing,
+    /// The peer is to read what was sent last: closing a socket that has unread data would reset it.
+    Draining,
+    Done,
+}
+
+pub(crate) struct Pump<T, R: Role> {
+    shared: Arc<Shared<R>>,
+    io: T,
+    /// A buffer that the state machine has lent for the next read.
+    input: Option<Input>,
+    spare: Input,
+    /// The next buffer is the first after a time of rest.
+    rested: bool,
+    /// Bytes that are being written, and how many of them are.
+    out: Vec<u8>,
+    sent: usize,
+    unflushed: bool,
+    eof: bool,
+    /// Nothing can be written any more.
+    mute: bool,
+    stage: Stage,
+    /// When to give up: after the end, or after writing has failed.
+    give_up: Option<Instant>,
+    last_active: Instant,
+    sleep: Option<Pin<Box<Sleep>>>,
+    armed: Option<Instant>,
+    log: Option<LogCallback>,
+}
+
+impl<T, R> Pump<T, R>
+where
+    T: AsyncRead + AsyncWrite + Unpin,
+    R: Role,
+{
+    pub(crate) fn new(shared: Arc<Shared<R>>, io: T, log: Option<LogCallback>) -> Self {
+        Self {
+            shared,
+            io,
+            input: None,
+            spare: Input::new(),
+            rested: true,
+            out: Vec::new(),
+            sent: 0,
+            unflushed: false,
+            eof: false,
+            mute: false,
+            stage: Stage::Alive,
+            give_up: None,
+            last_active: now(),
+            sleep: None,
+            armed: None,
+            log,
+        }
+    }
+
+    /// Works until there is nothing to do now. `attend` is polled whenever something may have happened. Ready when the
+    /// connection has ended and the stream with it.
+    pub(crate) fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        mut attend: impl FnMut(&mut Context<'_>) -> Poll<()>,
+    ) -> Poll<()> {
+        self.wake_up(cx);
+        for _ in 0..TURNS {
+            let mut progress = self.write(cx);
+            progress |= self.read(cx);
+            let attended = attend(cx).is_ready();
+            progress |= self.timers(cx);
+            self.drain_log();
+            if self.end(cx, attended).is_ready() {
+                return Poll::Ready(());
+            }
+            if !progress && self.rest(cx) {
+                return Poll::Pending;
+            }
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    fn wake_up(&self, cx: &Context<'_>) {
+        let mut core = self.shared.lock();
+        core.drive.awake = true;
+        let known = core.drive.waker.as_ref();
+        if !known.is_some_and(|waker| waker.will_wake(cx.waker())) {
+            let old = core.drive.waker.replace(cx.waker().clone());
+            drop(core);
+            drop(old);
+        }
+    }
+
+    /// Before the driver sleeps: whether there is really nothing to do. From here on whoever makes work wakes it.
+    fn rest(&mut self, cx: &mut Context<'_>) -> bool {
+        for look in 0..2 {
+            let mut core = self.shared.lock();
+            core.drive.blocked = self.sent < self.out.len();
+            core.drive.paused = self.stage == Stage::Alive && self.input.is_none() && !self.eof;
+            core.drive.ending = self.stage != Stage::Alive;
+            core.drive.armed = self.armed;
+            if !core.has_work() {
+                core.drive.awake = false;
+                return true;
+            }
+            drop(core);
+            // It may be no more than an earlier deadline.
+            if look == 0 && self.timers(cx) {
+                break;
+            }
+        }
+        false
+    }
+
+    /// Writes what there is, once. Says whether something came of it.
+    fn write(&mut self, cx: &mut Context<'_>) -> bool {
+        let mut progress = false;
+        if self.sent == self.out.len() && self.refill() {
+            progress = true;
+        }
+        while self.sent < self.out.len() {
+            let rest = self.out.get(self.sent..).unwrap_or_default();
+            match Pin::new(&mut self.io).poll_write(cx, rest) {
+                Poll::Pending => break,
+                Poll::Ready(Ok(0)) => self.write_failed(io::ErrorKind::WriteZero.into()),
+                Poll::Ready(Ok(len)) => {
+                    self.sent += len;
+                    self.unflushed = true;
+                    self.last_active = now();
+                    progress = true;
+                }
+                Poll::Ready(Err(error)) => self.write_failed(error),
+            }
+        }
+        if self.unflushed && self.sent == self.out.len() {
+            match Pin::new(&mut self.io).poll_flush(cx) {
+                Poll::Pending => {}
+                Poll::Ready(Ok(())) => self.unflushed = false,
+                Poll::Ready(Err(error)) => self.write_failed(error),
+            }
+        }
+        progress
+    }
+
+    /// Takes the output of the state machine, which makes room there.
+    fn refill(&mut self) -> bool {
+        let mute = self.mute;
+        let (out, sent) = (&mut self.out, &mut self.sent);
+        let some = self.shared.act(|core| {
+            if core.conn.output().is_empty() {
+                return false;
+            }
+            out.clear();
+            *sent = 0;
+            core.conn.swap_output(out);
+            if mute {
+                out.clear();
+            }
+            core.waiters.wake(Wish::ROOM, &mut core.wakes);
+            true
+        });
+        if some {
+            self.last_active = now();
+        }
+        some
+    }
+
+    fn write_failed(&mut self, error: io::Error) {
+        // What the peer said before it went away can still be read, and ends the connection.
+        self.mute = true;
+        self.unflushed = false;
+        self.out = Vec::new();
+        self.sent = 0;
+        self.give_up.get_or_insert_with(|| now() + LINGER);
+        self.shared
+            .act(|core| _ = core.io_error.get_or_insert_with(|| error.into()));
+    }
+
+    /// Reads once. Says whether something came of it.
+    fn read(&mut self, cx: &mut Context<'_>) -> bool {
+        if self.eof || self.stage != Stage::Alive {
+            return false;
+        }
+        if self.input.is_none() {
+            let mut core = self.shared.lock();
+            if !core.may_read() {
+                return false;
+            }
+            if std::mem::take(&mut self.rested) && self.spare.capacity() == 0 {
+                self.spare = Input::with_capacity(SMALL);
+            }
+            match core.conn.take_input(std::mem::take(&mut self.spare)) {
+                Ok(lent) => self.input = Some(lent),
+                Err(spare) => {
+                    self.spare = spare;
+                    return false;
+                }
+            }
+        }
+        let Some(mut input) = self.input.take() else {
+            return false;
+        };
+        let room = input.unfilled().len();
+        let mut buf = ReadBuf::new(input.unfilled());
+        let result = Pin::new(&mut self.io).poll_read(cx, &mut buf);
+        let len = buf.filled().len();
+        let mut failed = None;
+        match result {
+            Poll::Pending => {
+                self.input = Some(input);
+                return false;
+            }
+            Poll::Ready(Ok(())) => {
+                input.advance(len);
+                self.eof = len == 0 && room > 0;
+            }
+            Poll::Ready(Err(error)) => {
+                self.eof = true;
+                failed = Some(error);
+            }
+        }
+        self.last_active = now();
+        let (at, eof) = (self.last_active, self.eof);
+        let (back, authenticated) = self.shared.act(|core| {
+            if let Some(error) = failed {
+                core.io_error.get_or_insert_with(|| error.into());
+            }
+            let back = core.conn.handle_input(input, at);
+            if eof {
+                core.conn.handle_eof(at);
+            }
+            core.waiters.wake(Wish::ROOM, &mut core.wakes);
+            (back, core.conn.is_authenticated())
+        });
+        self.spare = back.unwrap_or_default();
+        if len == room && authenticated && self.spare.capacity() < Input::DEFAULT_CAPACITY {
+            // More is coming than this buffer takes: the state machine gives a larger one.
+            self.spare = Input::new();
+        }
+        true
+    }
+
+    /// Does what is due and arms the one timer. Says whether something was due.
+    fn timers(&mut self, cx: &mut Context<'_>) -> bool {
+        let mut due = false;
+        loop {
+            let at = now();
+            if self.stage == Stage::Alive && self.give_up.is_some_and(|limit| limit <= at) {
+                // Writing has failed, and the peer says nothing that would end the connection.
+                self.give_up = None;
+                self.eof = true;
+                self.input = None;
+                self.shared.act(|core| core.conn.handle_eof(at));
+                due = true;
+            }
+            if self.holds_buffers() && at >= self.last_active + IDLE {
+                self.release_buffers(at);
+            }
+            let timeout = {
+                let core = self.shared.lock();
+                core.conn.poll_timeout()
+            };
+            if timeout.is_some_and(|timeout| timeout <= at) {
+                self.shared.act(|core| {
+                    core.conn.handle_timeout(at);
+                    core.waiters.wake(Wish::ROOM, &mut core.wakes);
+                });
+                due = true;
+                continue;
+            }
+            let idle = self.holds_buffers().then(|| self.last_active + IDLE);
+            let give_up = self.give_up.filter(|limit| *limit > at);
+            let next = [timeout, idle, give_up].into_iter().flatten().min();
+            let Some(next) = next else {
+                self.sleep = None;
+                self.armed = None;
+                return due;
+            };
+            // A timer that fires too early costs less than moving it each time.
+            if self.armed.is_none_or(|armed| next < armed || armed <= at) {
+                let instant = next.into();
+                match &mut self.sleep {
+                    Some(sleep) => sleep.as_mut().reset(instant),
+                    None => self.sleep = Some(Box::pin(tokio::time::sleep_until(instant))),
+                }
+                self.armed = Some(next);
+            }
+            let Some(sleep) = &mut self.sleep else {
+                return due;
+            };
+            if sleep.as_mut().poll(cx).is_pending() {
+                return due;
+            }
+            self.armed = None;
+        }
+    }
+
+    fn holds_buffers(&self) -> bool {
+        self.stage == Stage::Alive
+            && (self.input.is_some()
+                || self.spare.capacity() > 0
+                || (self.out.capacity() > 0 && self.sent == self.out.len()))
+    }
+
+    /// An idle connection holds no buffers. The stream has our waker: it was read until it had nothing.
+    fn release_buffers(&mut self, at: Instant) {
+        if let Some(input) = self.input.take() {
+            self.shared.act(|core| {
+                // What it holds of an unfinished packet stays.
+                drop(core.conn.handle_input(input, at));
+            });
+        }
+        self.spare = Input::new();
+        self.rested = true;
+        if self.sent == self.out.len() {
+            self.out = Vec::new();
+            self.sent = 0;
+        }
+    }
+
+    fn drain_log(&mut self) {
+        let Some(log) = &mut self.log else {
+            return;
+        };
+        loop {
+            let Some(record) = self.shared.lock().conn.poll_log() else {
+                return;
+            };
+            log(&record);
+        }
+    }
+
+    /// The end, step by step.
+    fn end(&mut self, cx: &mut Context<'_>, attended: bool) -> Poll<()> {
+        if self.stage == Stage::Alive {
+            if self.shared.lock().over.is_none() {
+                return Poll::Pending;
+            }
+            self.stage = Stage::Flushing;
+            self.give_up = Some(now() + LINGER);
+            self.input = None;
+            self.spare = Input::new();
+            // A peer that is gone reads nothing more.
+            self.mute |= self.eof;
+            // The timer is set for the new deadline.
+            self.timers(cx);
+        }
+        if self.give_up.is_some_and(|limit| limit <= now()) {
+            self.stage = Stage::Done;
+            return Poll::Ready(());
+        }
+        loop {
+            self.stage = match self.stage {
+                Stage::Alive => return Poll::Pending,
+                Stage::Flushing => {
+                    while self.write(cx) {}
+                    if self.sent < self.out.len() || self.unflushed {
+                        return Poll::Pending;
+                    }
+                    Stage::Closing
+                }
+                Stage::Closing => {
+                    // It fails when the stream is gone already.
+                    _ = ready!(Pin::new(&mut self.io).poll_shutdown(cx));
+                    Stage::Draining
+                }
+                Stage::Draining => {
+                    let mut sink = [0; 1024];
+                    for _ in 0..TURNS {
+                        if self.eof {
+                            break;
+                        }
+                        let mut buf = ReadBuf::new(&mut sink);
+                        match ready!(Pin::new(&mut self.io).poll_read(cx, &mut buf)) {
+                            Ok(()) if !buf.filled().is_empty() => {}
+                            _ => self.eof = true,
+                        }
+                    }
+                    if !self.eof {
+                        cx.waker().wake_by_ref();
+                        return Poll::Pending;
+                    }
+                    Stage::Done
+                }
+                Stage::Done if attended => return Poll::Ready(()),
+                Stage::Done => return Poll::Pending,
+            };
+        }
+    }
+}
+
+impl<T, R: Role> Drop for Pump<T, R> {
+    fn drop(&mut self) {
+        let waker = self.shared.act(|core| {
+            if core.over.is_none() {
+                let text = "the driver was dropped";
+                core.over = Some(io::Error::new(io::ErrorKind::ConnectionAborted, text).into());
+                core.conn
+                    .disconnect(DisconnectReason::BY_APPLICATION, "", now());
+                core.dispatch();
+                core.wake_all();
+            }
+            core.drive.gone = true;
+            core.inbox.clear();
+            core.calls.clear();
+            core.drive.waker.take()
+        });
+        drop(waker);
+    }
+}
+
+/// How a connection ended, for whoever drove it.
+pub(crate) fn verdict<R: Role>(shared: &Shared<R>) -> Result<(), Error> {
+    let over = shared.lock().over.clone();
+    match over {
+        None | Some(Error::Connection(ssh_proto::Error::LocallyClosed)) => Ok(()),
+        Some(Error::Connection(ssh_proto::Error::Disconnected(said)))
+            if said.reason == DisconnectReason::BY_APPLICATION =>
+        {
+            Ok(())
+        }
+        Some(error) => Err(error),
+    }
+}

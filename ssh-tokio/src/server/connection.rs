@@ -1,0 +1,498 @@
+//! One connection of a server: events of the protocol in, calls of the handler out, verdicts back.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::future::Future;
+use std::net::SocketAddr;
+use std::panic::{self, AssertUnwindSafe};
+use std::sync::Arc;
+use std::task::Poll;
+
+use ssh_proto::error::DisconnectReason;
+use ssh_proto::{
+    Answer, ChannelId, ChannelRequest, GlobalRequestKind, LoginAttempt, Misuse, Negotiated,
+    OpenChannel, OpenFailureReason, OpenKind, OpenRequest, Proof, RequestToken, ServerEvent,
+    ServerRole,
+};
+use tokio::task::JoinSet;
+
+use crate::BoxFuture;
+use crate::channel::{Owner, ServerChannel};
+use crate::core::{Call, Shared, Sorted, now};
+use crate::error::Error;
+use crate::events::Events;
+
+use super::Startup;
+use super::handler::{Handler, OpenVerdict, Session, Task, Verdict};
+use super::options::Subsystems;
+
+/// A server's connection, as its handler sees it. It can be kept and used by any task.
+#[derive(Clone)]
+pub struct ServerConnection {
+    pub(super) owner: Arc<Owner<ServerRole>>,
+    pub(super) peer: Option<SocketAddr>,
+}
+
+impl ServerConnection {
+    /// Where the client connects from.
+    pub const fn peer_address(&self) -> Option<SocketAddr> {
+        self.peer
+    }
+
+    /// The algorithms in force.
+    pub fn negotiated(&self) -> Option<Negotiated> {
+        self.owner
+            .shared
+            .act(|core| core.conn.negotiated().cloned())
+    }
+
+    /// Opens a channel of the author's own kind to the client.
+    ///
+    /// Cancellation: the channel is closed, also while it is being opened.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::OpenFailed`].
+    pub async fn open_custom(
+        &self,
+        kind: &str,
+        data: &[u8],
+    ) -> Result<(ServerChannel, Vec<u8>), Error> {
+        let channel = crate::client::open(&self.owner, OpenChannel::Custom { kind, data }).await?;
+        let data = channel.opened().await?;
+        Ok((channel, data))
+    }
+
+    /// Makes a request about the connection, and waits for the answer when one is wanted.
+    ///
+    /// Cancellation: the request was sent or it was not; its answer is thrown away.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Refused`].
+    pub async fn global_request(
+        &self,
+        name: &str,
+        data: &[u8],
+        want_reply: bool,
+    ) -> Result<Vec<u8>, Error> {
+        crate::client::global_request(&self.owner.shared, name, data, want_reply).await
+    }
+
+    /// What happens to the connection as a whole, from now on.
+    pub fn events(&self) -> Events<ServerRole> {
+        Events::new(Arc::clone(&self.owner))
+    }
+
+    /// Starts a key exchange now.
+    ///
+    /// # Errors
+    ///
+    /// The connection has ended.
+    pub fn rekey(&self) -> Result<(), Error> {
+        Ok(self.owner.shared.act(|core| core.conn.rekey(now()))?)
+    }
+
+    /// Ends the connection; the client is shown the text.
+    pub fn disconnect(&self, text: &str) {
+        self.owner
+            .shared
+            .disconnect(DisconnectReason::BY_APPLICATION, text);
+    }
+}
+
+impl fmt::Debug for ServerConnection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ServerConnection")
+            .field("peer", &self.peer)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A channel that the client has asked for and that is not decided about. Dropping it refuses.
+#[must_use = "the client waits for the verdict"]
+pub struct PendingChannel {
+    owner: Arc<Owner<ServerRole>>,
+    request: Option<OpenRequest>,
+    kind: OpenKind,
+}
+
+impl PendingChannel {
+    /// What was asked for.
+    pub const fn kind(&self) -> &OpenKind {
+        &self.kind
+    }
+
+    /// Opens the channel.
+    ///
+    /// # Errors
+    ///
+    /// The connection has ended.
+    pub fn accept(self) -> Result<ServerChannel, Error> {
+        self.accept_with(&[])
+    }
+
+    /// Opens the channel; `data` goes into the confirmation.
+    ///
+    /// # Errors
+    ///
+    /// The connection has ended.
+    pub fn accept_with(mut self, data: &[u8]) -> Result<ServerChannel, Error> {
+        let Some(request) = self.request.take() else {
+            return Err(Error::Misuse(Misuse::StaleToken));
+        };
+        accept(&self.owner, request, data)
+    }
+
+    /// Refuses the channel.
+    pub fn refuse(mut self, reason: OpenFailureReason, description: &str) {
+        self.answer(reason, description);
+    }
+
+    fn answer(&mut self, reason: OpenFailureReason, description: &str) {
+        if let Some(request) = self.request.take() {
+            self.owner.shared.act(|core| {
+                // It fails only when the connection has ended.
+                _ = core.conn.refuse_open(request, reason, description);
+            });
+        }
+    }
+}
+
+impl Drop for PendingChannel {
+    fn drop(&mut self) {
+        self.answer(OpenFailureReason::ADMINISTRATIVELY_PROHIBITED, "");
+    }
+}
+
+impl fmt::Debug for PendingChannel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("PendingChannel").field(&self.kind).finish()
+    }
+}
+
+fn accept(
+    owner: &Arc<Owner<ServerRole>>,
+    request: OpenRequest,
+    data: &[u8],
+) -> Result<ServerChannel, Error> {
+    let id = owner.shared.act(|core| {
+        let id = core.conn.accept_open(request, data)?;
+        core.add_channel(id, true);
+        Ok::<_, Misuse>(id)
+    })?;
+    Ok(ServerChannel::new(Arc::clone(owner), id))
+}
+
+/// What attends to a connection, but for the handler.
+pub(super) struct Attendee {
+    pub(super) connection: ServerConnection,
+    pub(super) subsystems: Arc<Subsystems>,
+    pub(super) startup: Option<Startup>,
+    pub(super) user: String,
+    pub(super) sessions: BTreeMap<ChannelId, (Session, Option<ServerChannel>)>,
+    /// Programs of sessions and whatever else runs. They end with this.
+    pub(super) tasks: JoinSet<()>,
+}
+
+/// Where an event of a server goes: all of them to the attendant.
+pub(super) fn sort(event: ServerEvent) -> Sorted<ServerEvent> {
+    match event {
+        ServerEvent::Channel(id) => Sorted::Channel(id),
+        ServerEvent::GlobalReplied { request, reply } => Sorted::Reply(request, reply),
+        ServerEvent::Disconnected(error) => Sorted::Over(error),
+        ServerEvent::Rekeyed => Sorted::Rekeyed,
+        _ => Sorted::Call(event),
+    }
+}
+
+impl Attendee {
+    pub(super) fn new(
+        connection: ServerConnection,
+        subsystems: Arc<Subsystems>,
+        startup: Startup,
+    ) -> Self {
+        Self {
+            connection,
+            subsystems,
+            startup: Some(startup),
+            user: String::new(),
+            sessions: BTreeMap::new(),
+            tasks: JoinSet::new(),
+        }
+    }
+
+    pub(super) const fn peer(&self) -> Option<SocketAddr> {
+        self.connection.peer
+    }
+
+    fn shared(&self) -> &Shared<ServerRole> {
+        &self.connection.owner.shared
+    }
+
+    /// Serves one call after the other, until the connection has ended. What the core refuses here, it refuses because
+    /// the connection or the channel is gone: then there is nobody left to tell.
+    pub(super) async fn attend<H: Handler>(mut self, mut handler: H) {
+        handler.connected(&self.connection);
+        while let Some(call) = self.next_call().await {
+            self.serve(&mut handler, call).await;
+        }
+        // Programs see the end of their channels, and have as long as the stream takes to be closed.
+        while self.tasks.join_next().await.is_some() {}
+    }
+
+    /// The next call. Tasks that have ended are cleared away meanwhile.
+    async fn next_call(&mut self) -> Option<Call<ServerRole>> {
+        let shared = Arc::clone(&self.connection.owner.shared);
+        let mut next = std::pin::pin!(shared.next_call());
+        std::future::poll_fn(|cx| {
+            while let Poll::Ready(Some(_)) = self.tasks.poll_join_next(cx) {}
+            next.as_mut().poll(cx)
+        })
+        .await
+    }
+
+    async fn serve(&mut self, handler: &mut impl Handler, call: Call<ServerRole>) {
+        match call {
+            Call::Event(ServerEvent::KeyOffered(offer)) => {
+                let fine = handler.check_key_offer(offer.user(), offer.key()).await;
+                _ = self.shared().act(|core| {
+                    if fine {
+                        core.conn.accept_key(offer)
+                    } else {
+                        core.conn.refuse_key(offer)
+                    }
+                });
+            }
+            Call::Event(ServerEvent::LoginAttempted(attempt)) => self.judge(handler, attempt).await,
+            Call::Event(ServerEvent::Authenticated { user }) => {
+                self.startup = None;
+                self.user.clone_from(&user);
+                handler.authenticated(&user);
+            }
+            Call::Event(ServerEvent::OpenRequested(request)) => self.open(handler, request).await,
+            Call::Event(ServerEvent::GlobalRequested(request)) => {
+                let reply = match &request.kind {
+                    GlobalRequestKind::Custom { name, data } => {
+                        handler.check_global_request(name, data).await
+                    }
+                    // This server listens for nobody.
+                    _ => None,
+                };
+                if let Some(token) = request.token {
+                    let answer = reply.as_deref().map_or(Answer::Refuse, Answer::Accept);
+                    _ = self
+                        .shared()
+                        .act(|core| core.conn.answer_global(token, answer));
+                }
+            }
+            Call::Event(ServerEvent::SignatureNeeded(request)) => {
+                let signature = handler.sign_host_key(&request).await;
+                _ = self
+                    .shared()
+                    .act(|core| core.conn.supply_signature(request, signature.as_deref()));
+            }
+            Call::Event(_) => {}
+            Call::Requested {
+                channel,
+                request,
+                token,
+            } => self.request(handler, channel, request, token).await,
+            Call::ChannelClosed(id) => {
+                if let Some((session, _)) = self.sessions.remove(&id) {
+                    handler.closed(&session);
+                }
+            }
+        }
+    }
+
+    async fn judge(&self, handler: &mut impl Handler, attempt: LoginAttempt) {
+        let verdict = match attempt.proof() {
+            Proof::None => handler.check_auth_none(&attempt).await,
+            Proof::Password(password) => handler.check_auth_password(&attempt, password).await,
+            Proof::PasswordChange { old, new } => {
+                handler.check_password_change(&attempt, old, new).await
+            }
+            Proof::PublicKey(key) => handler.check_auth_public_key(&attempt, key).await,
+            Proof::KeyboardInteractive { submethods } => {
+                handler.check_auth_interactive(&attempt, submethods).await
+            }
+            Proof::Answers(answers) => handler.check_auth_answers(&attempt, answers).await,
+            _ => Verdict::Refuse,
+        };
+        let interactive = matches!(
+            attempt.proof(),
+            Proof::KeyboardInteractive { .. } | Proof::Answers(_)
+        );
+        let password = matches!(
+            attempt.proof(),
+            Proof::Password(_) | Proof::PasswordChange { .. }
+        );
+        let result = self.shared().act(|core| match verdict {
+            Verdict::Accept => core.conn.grant(attempt),
+            Verdict::Partial(methods) => core.conn.partial(attempt, &methods),
+            Verdict::Prompt(round) if interactive => core.conn.prompt(attempt, &round),
+            Verdict::PasswordExpired(text) if password => {
+                core.conn.require_password_change(attempt, &text)
+            }
+            // A verdict that does not fit the method is no permission.
+            Verdict::Refuse | Verdict::Prompt(_) | Verdict::PasswordExpired(_) => {
+                core.conn.refuse(attempt)
+            }
+        });
+        if let Err(Misuse::Argument(_) | Misuse::Limit(_)) = result {
+            // The author's own mistake, such as a prompt that is too long: the question stays open for ever.
+            self.connection.disconnect("internal error");
+        }
+    }
+
+    async fn open(&mut self, handler: &mut impl Handler, request: OpenRequest) {
+        match handler.check_channel_open(request.kind()).await {
+            OpenVerdict::Refuse {
+                reason,
+                description,
+            } => {
+                _ = self
+                    .shared()
+                    .act(|core| core.conn.refuse_open(request, reason, &description));
+            }
+            OpenVerdict::Accept => {
+                let is_session = matches!(request.kind(), OpenKind::Session);
+                if let Ok(channel) = accept(&self.connection.owner, request, &[])
+                    && is_session
+                {
+                    let id = channel.id();
+                    let session = Session {
+                        channel: id,
+                        user: self.user.clone(),
+                        pty: None,
+                        env: Vec::new(),
+                    };
+                    self.sessions.insert(id, (session, Some(channel)));
+                }
+            }
+            OpenVerdict::Handle(handle) => {
+                let pending = PendingChannel {
+                    owner: Arc::clone(&self.connection.owner),
+                    kind: request.kind().clone(),
+                    request: Some(request),
+                };
+                let owner = Arc::clone(&self.connection.owner);
+                self.tasks.spawn(async move {
+                    guarded(&owner, handle(pending)).await;
+                });
+            }
+        }
+    }
+
+    async fn request(
+        &mut self,
+        handler: &mut impl Handler,
+        id: ChannelId,
+        request: ChannelRequest,
+        token: Option<RequestToken>,
+    ) {
+        if let ChannelRequest::Custom { name, data } = &request {
+            let accepted = handler.check_channel_request(id, name, data).await;
+            reply(self.shared(), id, token, accepted);
+            return;
+        }
+        let shared = Arc::clone(&self.connection.owner.shared);
+        let Some((session, channel)) = self.sessions.get_mut(&id) else {
+            reply(&shared, id, token, false);
+            return;
+        };
+        let mut task = None;
+        let accepted = match request {
+            ChannelRequest::Pty(pty) => {
+                let accepted = handler.check_pty(session, &pty).await;
+                if accepted {
+                    session.pty = Some(pty);
+                }
+                accepted
+            }
+            ChannelRequest::Env { name, value } => {
+                let accepted = handler.check_env(session, &name, &value).await;
+                if accepted {
+                    session.env.push((name, value));
+                }
+                accepted
+            }
+            ChannelRequest::Shell => {
+                task = handler.check_shell(session).await;
+                task.is_some()
+            }
+            ChannelRequest::Exec(command) => {
+                task = handler.check_exec(session, &command).await;
+                task.is_some()
+            }
+            ChannelRequest::Subsystem(name) => {
+                task = match self.subsystems.get(&name) {
+                    Some(subsystem) => subsystem(session),
+                    None => handler.check_subsystem(session, &name).await,
+                };
+                task.is_some()
+            }
+            ChannelRequest::WindowChange(size) => {
+                if let Some(pty) = &mut session.pty {
+                    pty.columns = size.columns;
+                    pty.rows = size.rows;
+                    pty.width_px = size.width_px;
+                    pty.height_px = size.height_px;
+                    handler.window_change(session, size);
+                }
+                session.pty.is_some()
+            }
+            ChannelRequest::Signal(signal) => {
+                handler.signal(session, &signal);
+                true
+            }
+            ChannelRequest::Break { ms } => handler.check_break(session, ms).await,
+            _ => false,
+        };
+        let channel = task.is_some().then(|| channel.take()).flatten();
+        // The reply is to come before the program's output.
+        reply(&shared, id, token, accepted);
+        if let (Some(task), Some(channel)) = (task, channel) {
+            let owner = Arc::clone(&self.connection.owner);
+            self.tasks.spawn(run(owner, task, channel));
+        }
+    }
+}
+
+fn reply(shared: &Shared<ServerRole>, id: ChannelId, token: Option<RequestToken>, accept: bool) {
+    if let Some(token) = token {
+        shared.act(|core| {
+            if let Some(mut channel) = core.conn.channel(id) {
+                _ = channel.reply(token, accept);
+            }
+        });
+    }
+}
+
+/// A session's program.
+async fn run(owner: Arc<Owner<ServerRole>>, task: Task, channel: ServerChannel) {
+    let Some(status) = guarded(&owner, task.run(channel.clone())).await else {
+        return;
+    };
+    // All of these fail only when the channel is gone.
+    _ = channel.send_exit(&status).await;
+    _ = channel.shutdown_write();
+    channel.close();
+}
+
+/// Runs what an author wrote. A panic ends this connection and no other.
+async fn guarded<T>(owner: &Owner<ServerRole>, mut future: BoxFuture<'static, T>) -> Option<T> {
+    std::future::poll_fn(|cx| {
+        let polled = panic::catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx)));
+        polled.map_or_else(
+            |_| {
+                let reason = DisconnectReason::BY_APPLICATION;
+                owner.shared.disconnect(reason, "internal error");
+                Poll::Ready(None)
+            },
+            |polled| polled.map(Some),
+        )
+    })
+    .await
+}

@@ -1,0 +1,168 @@
+//! What is decided before a server listens.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use ssh_proto::config::ServerConfig;
+use ssh_proto::log::LogRecord;
+
+use crate::BoxFuture;
+
+use super::connection::Attendee;
+use super::handler::{Handler, Session, Task};
+
+/// Subsystems by name.
+pub(super) type Subsystems = BTreeMap<String, Box<dyn Fn(&Session) -> Option<Task> + Send + Sync>>;
+/// Makes a handler for a connection, and what attends to the connection with it.
+type Factory = Box<dyn Fn(Attendee) -> BoxFuture<'static, ()> + Send + Sync>;
+type Filter = Box<dyn Fn(SocketAddr) -> bool + Send + Sync>;
+type ServerLog = Arc<dyn Fn(Option<SocketAddr>, &LogRecord) + Send + Sync>;
+
+/// When connections are dropped before any work is done for them: OpenSSH's `MaxStartups`.
+///
+/// From `start` connections on that are not authenticated, new ones are dropped at random: at first `rate` per cent of
+/// them, more the more there are, and all of them from `full` on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(clippy::exhaustive_structs, reason = "as in sshd_config")]
+pub struct MaxStartups {
+    /// Below it nothing is dropped.
+    pub start: usize,
+    /// The share that is dropped at `start`, in per cent.
+    pub rate: u32,
+    /// From here on everything is dropped.
+    pub full: usize,
+}
+
+impl Default for MaxStartups {
+    fn default() -> Self {
+        Self {
+            start: 50,
+            rate: 30,
+            full: 100,
+        }
+    }
+}
+
+impl MaxStartups {
+    /// Whether one more is dropped while there are `present`; `draw` is random.
+    pub(super) fn drops(&self, present: usize, draw: u32) -> bool {
+        if present < self.start {
+            return false;
+        }
+        if present >= self.full {
+            return true;
+        }
+        let (above, span) = (present - self.start, self.full - self.start);
+        let rise = u64::from(100_u32.saturating_sub(self.rate)) * above as u64 / span as u64;
+        u64::from(draw % 100) < u64::from(self.rate) + rise
+    }
+}
+
+/// What is decided before a server listens.
+pub struct ServerOptions {
+    pub(super) config: Arc<ServerConfig>,
+    pub(super) factory: Factory,
+    pub(super) filter: Option<Filter>,
+    pub(super) max_connections: usize,
+    pub(super) max_startups: MaxStartups,
+    pub(super) subsystems: Subsystems,
+    pub(super) log: Option<ServerLog>,
+}
+
+impl ServerOptions {
+    /// A server with this configuration, which makes a handler for each connection.
+    pub fn new<H: Handler>(
+        config: impl Into<Arc<ServerConfig>>,
+        factory: impl Fn(Option<SocketAddr>) -> H + Send + Sync + 'static,
+    ) -> Self {
+        Self {
+            config: config.into(),
+            factory: Box::new(move |attendee| {
+                let handler = factory(attendee.peer());
+                Box::pin(attendee.attend(handler))
+            }),
+            filter: None,
+            max_connections: 1_024,
+            max_startups: MaxStartups::default(),
+            subsystems: Subsystems::new(),
+            log: None,
+        }
+    }
+
+    /// Whether an address may connect at all. Called before anything is done for the connection; who is refused is
+    /// dropped without a byte.
+    #[must_use]
+    pub fn filter(mut self, filter: impl Fn(SocketAddr) -> bool + Send + Sync + 'static) -> Self {
+        self.filter = Some(Box::new(filter));
+        self
+    }
+
+    /// How many connections there may be at once; beyond it new ones are dropped. At first 1,024.
+    #[must_use]
+    pub const fn max_connections(mut self, max: usize) -> Self {
+        self.max_connections = max;
+        self
+    }
+
+    /// How many connections may be on their way to be authenticated.
+    #[must_use]
+    pub const fn max_startups(mut self, max: MaxStartups) -> Self {
+        self.max_startups = max;
+        self
+    }
+
+    /// A subsystem by name. The callback sees the session and gives what is to run, or `None` to refuse.
+    #[must_use]
+    pub fn subsystem(
+        mut self,
+        name: impl Into<String>,
+        subsystem: impl Fn(&Session) -> Option<Task> + Send + Sync + 'static,
+    ) -> Self {
+        self.subsystems.insert(name.into(), Box::new(subsystem));
+        self
+    }
+
+    /// Log records of all connections, as many as
+    /// [`TransportConfig::log`](ssh_proto::config::TransportConfig::log) asks for.
+    #[must_use]
+    pub fn on_log(
+        mut self,
+        callback: impl Fn(Option<SocketAddr>, &LogRecord) + Send + Sync + 'static,
+    ) -> Self {
+        self.log = Some(Arc::new(callback));
+        self
+    }
+}
+
+impl fmt::Debug for ServerOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ServerOptions")
+            .field("config", &self.config)
+            .field("max_connections", &self.max_connections)
+            .field("max_startups", &self.max_startups)
+            .field("subsystems", &self.subsystems.keys())
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn early_drops_rise_from_the_rate_to_everything() {
+        let max = MaxStartups {
+            start: 10,
+            rate: 30,
+            full: 20,
+        };
+        let dropped = |present| (0..100).filter(|&draw| max.drops(present, draw)).count();
+        assert_eq!(dropped(9), 0);
+        assert_eq!(dropped(10), 30);
+        assert_eq!(dropped(15), 65);
+        assert_eq!(dropped(20), 100);
+        assert_eq!(dropped(2_000), 100);
+    }
+}
