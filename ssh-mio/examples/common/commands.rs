@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 use ssh_mio::ssh_proto::key::PublicKey;
 use ssh_mio::ssh_proto::limits::PACKET_DATA_LEN;
 use ssh_mio::ssh_proto::{
-    Channel, ChannelEvent, ChannelId, ChannelRequest, LoginAttempt, OpenFailureReason, OpenKind,
-    Proof, Secret, ServerEvent, ServerRole, Stream, WriteError,
+    Answer, Channel, ChannelEvent, ChannelId, ChannelRequest, LoginAttempt, OpenFailureReason,
+    OpenKind, Proof, Secret, ServerEvent, ServerRole, Stream, WriteError,
 };
 use ssh_mio::{ServerSession, Transport};
 
@@ -76,6 +76,11 @@ impl Commands {
                         OpenFailureReason::ADMINISTRATIVELY_PROHIBITED,
                         "sessions only",
                     ),
+                },
+                // It listens for nobody.
+                ServerEvent::GlobalRequested(request) => match request.token {
+                    Some(token) => ssh.answer_global(token, Answer::Refuse),
+                    None => Ok(()),
                 },
                 ServerEvent::Channel(id) => {
                     if let Some(mut channel) = session.channel(id) {
