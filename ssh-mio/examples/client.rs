@@ -7,6 +7,9 @@
 //! Each line of output is shown with the host that it came from. A host must show one of the pinned host keys. The exit
 //! status is 0 when the command exited with 0 on all hosts, else 1; 2 when the command line makes no sense.
 
+#[path = "common/descriptors.rs"]
+mod descriptors;
+
 use std::ffi::{OsStr, OsString};
 use std::io::{self, Write};
 use std::net::{SocketAddr, ToSocketAddrs};
@@ -139,6 +142,7 @@ fn resolve(host: &str, port: u16) -> io::Result<SocketAddr> {
 }
 
 fn run(options: &Options) -> Result<bool, Failure> {
+    descriptors::more();
     let mut poll = Poll::new()?;
     let mut events = Events::with_capacity(256);
     let mut sessions = Sessions::<ClientRole, Job<'_>>::new(Token(0));

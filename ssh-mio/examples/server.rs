@@ -9,6 +9,8 @@
 
 #[path = "common/commands.rs"]
 mod commands;
+#[path = "common/descriptors.rs"]
+mod descriptors;
 
 use std::ffi::{OsStr, OsString};
 use std::io::{self, Write};
@@ -110,7 +112,7 @@ fn run() -> Result<(), Failure> {
     let address = SocketAddr::new(bind, port);
     let listener = TcpListener::bind(address)
         .map_err(|error| format!("cannot listen on {address}: {error}"))?;
-    more_descriptors();
+    descriptors::more();
     println!("listening on {}", listener.local_addr()?);
     io::stdout().flush()?;
     serve(listener, config, Commands::new(keys, arguments.passwords))
@@ -193,18 +195,6 @@ fn accept(
         }
     }
     Waiting::Yes
-}
-
-/// As many descriptors as the system lets this process have.
-fn more_descriptors() {
-    #[cfg(unix)]
-    {
-        use rustix::process::{Resource, getrlimit, setrlimit};
-        let mut limit = getrlimit(Resource::Nofile);
-        limit.current = limit.maximum;
-        // Else it serves as many as it may.
-        _ = setrlimit(Resource::Nofile, limit);
-    }
 }
 
 fn read(path: &OsStr) -> Result<Vec<u8>, Failure> {

@@ -13,7 +13,7 @@
 //! use std::{sync::Arc, time::Instant};
 //! use mio::{Events, Interest, Poll, Token, net::TcpListener};
 //! use ssh_mio::{ServerSession, Sessions, seed};
-//! use ssh_mio::ssh_proto::{ChannelEvent, HostKey, OpenKind, OpenFailureReason, Proof, ServerConfig};
+//! use ssh_mio::ssh_proto::{Answer, ChannelEvent, HostKey, OpenKind, OpenFailureReason, Proof, ServerConfig};
 //! use ssh_mio::ssh_proto::{ServerEvent, Stream, WriteError, limits::PACKET_DATA_LEN};
 //! use ssh_mio::ssh_proto::key::{PrivateKey, PublicKey};
 //!
@@ -37,6 +37,7 @@
 //!             sessions.note(event);
 //!             continue;
 //!         }
+//!         // Out of descriptors? `examples/server.rs` shows how to try again later.
 //!         while let Ok((stream, _)) = listener.accept() {
 //!             let session = ServerSession::new(stream, Arc::clone(&config), seed()?, now);
 //!             sessions.insert(poll.registry(), session, ())?;
@@ -56,6 +57,10 @@
 //!                 ServerEvent::OpenRequested(request) => match request.kind() {
 //!                     OpenKind::Session => ssh.accept_open(request, b"").map(|_| ()),
 //!                     _ => ssh.refuse_open(request, OpenFailureReason::UNKNOWN_CHANNEL_TYPE, ""),
+//!                 },
+//!                 ServerEvent::GlobalRequested(request) => match request.token {
+//!                     Some(token) => ssh.answer_global(token, Answer::Refuse),
+//!                     None => Ok(()),
 //!                 },
 //!                 ServerEvent::Channel(id) => {
 //!                     let Some(mut channel) = session.channel(id) else { continue };

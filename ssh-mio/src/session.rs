@@ -222,7 +222,7 @@ impl<R: Role, S: Transport> Session<R, S> {
         self.connection.channel(id)
     }
 
-    /// Ends the connection, in any state, and tells the peer. The session lives on until
+    /// Ends the connection, in any state; [`flush`](Self::flush) tells the peer. The session lives on until
     /// [`is_finished`](Self::is_finished).
     pub fn disconnect(&mut self, reason: DisconnectReason, text: &str, now: Instant) {
         self.connection.disconnect(reason, text, now);

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use common::{Guest, MIB, Work, World, noise};
-use ssh_mio::ssh_proto::{DisconnectReason, Error};
+use ssh_mio::ssh_proto::{ClientEvent, DisconnectReason, Error};
 
 #[test]
 fn a_command_runs_and_tells_its_status() {
@@ -151,4 +151,38 @@ fn client_and_server_in_two_threads() {
         }
         stop.store(true, Ordering::Relaxed);
     });
+}
+
+#[test]
+fn a_request_to_listen_is_refused_and_not_left_unanswered() {
+    let mut world = World::new();
+    let mut guest = Guest::new(Vec::new());
+    guest.leaves = false;
+    let token = world.connect(guest);
+    world.until("it is in", |world| world.guest(token).authenticated);
+    let now = world.now();
+    let (session, _) = world.clients.get_mut(token).unwrap();
+    let request = session
+        .connection()
+        .global_request("tcpip-forward", b"\0\0\0\x09localhost\0\0\0\0", true, now)
+        .unwrap();
+    let mut answer = None;
+    let start = std::time::Instant::now();
+    while answer.is_none() {
+        assert!(start.elapsed() < Duration::from_secs(10));
+        world.wait(Duration::from_millis(100));
+        world.run_servers();
+        let now = world.now();
+        world
+            .clients
+            .run(world.poll.registry(), now, |_, session, _| {
+                while let Some(event) = session.poll_event() {
+                    if let ClientEvent::GlobalReplied { request: of, reply } = event {
+                        assert_eq!(of, request);
+                        answer = Some(reply);
+                    }
+                }
+            });
+    }
+    assert_eq!(answer, Some(None));
 }

@@ -6,10 +6,15 @@ use std::collections::BTreeMap;
 use ssh_mio::ssh_proto::key::PublicKey;
 use ssh_mio::ssh_proto::limits::PACKET_DATA_LEN;
 use ssh_mio::ssh_proto::{
-    Channel, ChannelEvent, ChannelId, ChannelRequest, LoginAttempt, OpenFailureReason, OpenKind,
-    Proof, Secret, ServerEvent, ServerRole, Stream, WriteError,
+    Answer, Channel, ChannelEvent, ChannelId, ChannelRequest, LoginAttempt, OpenFailureReason,
+    OpenKind, Proof, Secret, ServerEvent, ServerRole, Stream, WriteError,
 };
 use ssh_mio::{ServerSession, Transport};
+
+/// What one segment of a loopback socket takes.
+const TWO_PACKETS: usize = 2 * PACKET_DATA_LEN;
+/// What `source` sends.
+static ZEROS: [u8; TWO_PACKETS] = [0; TWO_PACKETS];
 
 /// Who may come in, and scratch memory for all sessions.
 pub(crate) struct Commands {
@@ -44,8 +49,7 @@ impl Commands {
         Self {
             keys,
             passwords,
-            // Two packets: what one segment of a loopback socket takes.
-            scratch: vec![0; 2 * PACKET_DATA_LEN],
+            scratch: vec![0; TWO_PACKETS],
         }
     }
 
@@ -72,6 +76,11 @@ impl Commands {
                         OpenFailureReason::ADMINISTRATIVELY_PROHIBITED,
                         "sessions only",
                     ),
+                },
+                // It listens for nobody.
+                ServerEvent::GlobalRequested(request) => match request.token {
+                    Some(token) => ssh.answer_global(token, Answer::Refuse),
+                    None => Ok(()),
                 },
                 ServerEvent::Channel(id) => {
                     if let Some(mut channel) = session.channel(id) {
@@ -144,7 +153,7 @@ impl Commands {
         };
         let status = match command {
             Command::Cat => self.cat(channel),
-            Command::Source(left) => self.source(channel, left),
+            Command::Source(left) => Self::source(channel, left),
             Command::Sink => {
                 channel.consume(Stream::DATA, usize::MAX);
                 channel.is_stream_eof(Stream::DATA).then_some(0)
@@ -189,13 +198,12 @@ impl Commands {
         }
     }
 
-    fn source(&mut self, channel: &mut Channel<'_, ServerRole>, left: &mut u64) -> Option<u32> {
-        self.scratch.fill(0);
+    fn source(channel: &mut Channel<'_, ServerRole>, left: &mut u64) -> Option<u32> {
         while *left > 0 {
             let len = usize::try_from(*left)
                 .unwrap_or(usize::MAX)
-                .min(self.scratch.len());
-            match channel.write(Stream::DATA, &self.scratch[..len]) {
+                .min(ZEROS.len());
+            match channel.write(Stream::DATA, &ZEROS[..len]) {
                 Ok(written) => *left = left.saturating_sub(written as u64),
                 Err(WriteError::Blocked) => return None,
                 Err(WriteError::Closed) => return Some(1),

@@ -8,7 +8,7 @@
 use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{self, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::Options;
@@ -187,7 +187,7 @@ fn runs(small: Ends, full: Ends, size: u64) -> [Run; 2] {
 }
 
 /// The program under test: what the option names, or the example, built now.
-fn ours(given: Option<&OsStr>, bench: &Path, example: &str) -> Result<Program, String> {
+fn ours(given: Option<&OsStr>, bench: &Path, example_name: &str) -> Result<Program, String> {
     match given {
         Some(text) if text == "openssh" => Ok(Program::OpenSsh),
         Some(path) => {
@@ -195,32 +195,32 @@ fn ours(given: Option<&OsStr>, bench: &Path, example: &str) -> Result<Program, S
                 fs::canonicalize(path).map_err(|error| format!("{}: {error}", path.display()))?;
             Ok(Program::Ours(path))
         }
-        None => {
-            let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-            let mut build = Command::new(cargo);
-            build.args([
-                "build",
-                "--release",
-                "--quiet",
-                "-p",
-                "ssh-blocking",
-                "--examples",
-            ]);
-            output(build.current_dir(env!("CARGO_MANIFEST_DIR")))?;
-            // This program is TARGET/release/bench.
-            let release = bench.parent().unwrap_or(bench);
-            let path = release.join("examples").join(example);
-            if path.is_file() {
-                Ok(Program::Ours(path))
-            } else {
-                Err(format!("{} was not built", path.display()))
-            }
-        }
+        None => example(bench, "ssh-blocking", example_name).map(Program::Ours),
+    }
+}
+
+/// Builds the examples of a package and says where one is.
+///
+/// # Errors
+///
+/// A line for the user when that fails.
+pub(crate) fn example(bench: &Path, package: &str, name: &str) -> Result<PathBuf, String> {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut build = Command::new(cargo);
+    build.args(["build", "--release", "--quiet", "-p", package, "--examples"]);
+    output(build.current_dir(env!("CARGO_MANIFEST_DIR")))?;
+    // This program is TARGET/release/bench.
+    let release = bench.parent().unwrap_or(bench);
+    let path = release.join("examples").join(name);
+    if path.is_file() {
+        Ok(path)
+    } else {
+        Err(format!("{} was not built", path.display()))
     }
 }
 
 /// The CPU that was asked for, or the last one that this process may use.
-fn choose_cpu(asked: Option<usize>) -> Result<usize, String> {
+pub(crate) fn choose_cpu(asked: Option<usize>) -> Result<usize, String> {
     let status = fs::read_to_string("/proc/self/status")
         .map_err(|error| format!("/proc/self/status: {error}"))?;
     let list = status

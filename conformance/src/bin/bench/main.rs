@@ -3,6 +3,7 @@
 //! ```text
 //! cargo run --release -p conformance --bin bench -- bulk [OPTION]...
 //! cargo run --release -p conformance --bin bench -- connections [OPTION]...
+//! cargo run --release -p conformance --bin bench -- latency [OPTION]...
 //! ```
 
 mod bulk;
@@ -10,6 +11,7 @@ mod connections;
 mod cpu;
 mod floor;
 mod json;
+mod latency;
 mod pipeline;
 mod process;
 mod report;
@@ -24,6 +26,7 @@ use conformance::peers::Version;
 const USAGE: &str = "\
 usage: bench bulk [OPTION]...
        bench connections [OPTION]...
+       bench latency [OPTION]...
 
 bulk   CPU seconds per GiB of our ssh and sshd examples, of OpenSSH's and of the floor, over exec on loopback, download and
        upload. Ends with status 1 when a bar is missed, 2 when the benchmark could not be made.
@@ -44,6 +47,14 @@ connections   memory and CPU of idle authenticated connections with one open cha
   --counts LIST      how many connections, the least first (default 1000,10000)
   --seconds N        for how long they are idle (default 30)
   --json FILE        write all figures and verdicts to FILE
+
+latency   one byte through `cat` and back, everything on one CPU: medians of the ssh-mio client, of OpenSSH's client, and of TCP
+       alone, with the ssh-mio server and OpenSSH's. Statuses as above.
+
+  --count N          how many bytes each (default 5000)
+  --json FILE        write all figures and verdicts to FILE
+  --openssh VERSION  9.2 (default) or 10.0
+  --cpu N            as for bulk
 ";
 
 /// What `bulk` was asked to do.
@@ -164,6 +175,13 @@ fn main() -> ExitCode {
                 Err(message) => fail(&message),
             }
         }
+        "latency" => {
+            match latency::Options::parse(arguments).and_then(|options| latency::run(&options)) {
+                Ok(true) => ExitCode::SUCCESS,
+                Ok(false) => ExitCode::from(1),
+                Err(message) => fail(&message),
+            }
+        }
         "--help" | "-h" | "help" => {
             print!("{USAGE}");
             ExitCode::SUCCESS
@@ -188,6 +206,12 @@ fn pipeline_part(part: &str, arguments: &[String]) -> io::Result<()> {
             floor::seal(cipher, address, batch.parse().map_err(io::Error::other)?)
         }
         ("open", [cipher, bytes]) => floor::open(cipher, size(bytes)?),
+        ("tcp-echo", []) => latency::tcp_echo(),
+        ("tcp-pings", [address, count]) => latency::tcp_pings(address, count),
+        ("mio-pings", [address, user, key, count]) => latency::mio_pings(address, user, key, count),
+        ("pipe-pings", [count, program, arguments @ ..]) => {
+            latency::pipe_pings(count, program, arguments)
+        }
         ("mio-server", []) => connections::server(),
         ("mio-client", [address, count]) => {
             connections::client(address, count.parse().map_err(io::Error::other)?)
