@@ -91,6 +91,8 @@ pub(crate) struct ChannelState {
     pub(crate) exit: Option<ExitStatus>,
     pub(crate) eof: bool,
     pub(crate) closed: bool,
+    /// The peer reads no more of our data.
+    pub(crate) unread: bool,
     /// Requests whose reply somebody wants.
     pub(crate) replies: BTreeMap<RequestId, Option<bool>>,
     /// Streams whose data was thrown away for want of a reader.
@@ -286,6 +288,10 @@ impl<R: Role> Core<R> {
                 ChannelEvent::Data(Stream::STDERR) => Wish::Stderr,
                 ChannelEvent::Data(_) => Wish::Read,
                 ChannelEvent::Writable => Wish::Write,
+                ChannelEvent::EndOfWrite => {
+                    state.unread = true;
+                    Wish::Write
+                }
                 ChannelEvent::Eof => {
                     state.eof = true;
                     self.wakes += state.wake(Wish::Stderr);
@@ -409,6 +415,10 @@ impl<R: Role> Core<R> {
         stream: Stream,
         bytes: &[u8],
     ) -> Option<Result<usize, Error>> {
+        let unread = self.channels.get(&id).is_some_and(|state| state.unread);
+        if unread && stream == Stream::DATA {
+            return Some(Err(Error::ChannelClosed));
+        }
         let mut done = 0;
         while done < bytes.len() {
             let Some(mut channel) = self.conn.channel(id) else {
