@@ -109,6 +109,8 @@ pub(crate) struct ChannelState {
     pub(crate) exit: Option<ExitStatus>,
     pub(crate) eof: bool,
     pub(crate) closed: bool,
+    /// The peer reads no more of our data.
+    pub(crate) unread: bool,
     /// Requests whose reply somebody wants.
     pub(crate) replies: BTreeMap<RequestId, Option<bool>>,
     /// Streams whose data was thrown away for want of a reader.
@@ -303,6 +305,10 @@ impl<R: Role> Core<R> {
             let wish = match event {
                 ChannelEvent::Data(stream) => Wish::read(stream),
                 ChannelEvent::Writable => Wish::Write,
+                ChannelEvent::EndOfWrite => {
+                    state.unread = true;
+                    Wish::Write
+                }
                 ChannelEvent::Eof => {
                     state.eof = true;
                     Wish::Any
@@ -444,6 +450,10 @@ impl<R: Role> Core<R> {
         stream: Stream,
         bytes: &[u8],
     ) -> Option<Result<usize, Error>> {
+        let unread = self.channels.get(&id).is_some_and(|state| state.unread);
+        if unread && stream == Stream::DATA {
+            return Some(Err(Error::ChannelClosed));
+        }
         let mut done = 0;
         while done < bytes.len() {
             let Some(mut channel) = self.conn.channel(id) else {

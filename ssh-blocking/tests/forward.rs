@@ -2,74 +2,22 @@
 #![cfg(unix)]
 
 mod common;
+#[path = "common/forwarding.rs"]
+mod forwarding;
 
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use common::{config, keys, options};
-use ssh_blocking::ssh_proto::key::PublicKey;
+use forwarding::{client, generous, server};
+use ssh_blocking::ssh_proto::OpenFailureReason;
 use ssh_blocking::ssh_proto::socks::{SocksClient, SocksFailure, SocksReply, SocksVersion};
-use ssh_blocking::ssh_proto::{ForwardAddress, LoginAttempt, OpenFailureReason, OpenKind};
-use ssh_blocking::{
-    Client, Error, Forward, ForwardPolicy, ForwardTarget, Forwarding, Handler, OpenVerdict, Server,
-    ServerConnection, ServerHandle, ServerOptions, Verdict,
-};
+use ssh_blocking::{Error, Forward, ForwardPolicy, ForwardTarget};
 
 const ANY: (Ipv4Addr, u16) = (Ipv4Addr::LOCALHOST, 0);
-
-struct User(Forwarding);
-
-impl Handler for User {
-    fn connected(&mut self, connection: &ServerConnection) {
-        self.0.connected(connection);
-    }
-    fn check_key_offer(&mut self, _: &str, _: &PublicKey) -> bool {
-        true
-    }
-    fn check_auth_public_key(&mut self, _: &LoginAttempt, key: &PublicKey) -> Verdict {
-        assert_eq!(key, keys().1.public());
-        Verdict::Accept
-    }
-    fn check_channel_open(&mut self, kind: &OpenKind) -> OpenVerdict {
-        match kind {
-            OpenKind::Session => OpenVerdict::Accept,
-            other => self.0.check_open(other),
-        }
-    }
-    fn check_forward(&mut self, address: &ForwardAddress) -> Option<u16> {
-        self.0.check_forward(address)
-    }
-    fn forward_granted(&mut self, address: &ForwardAddress) {
-        self.0.granted(address);
-    }
-    fn check_cancel_forward(&mut self, address: &ForwardAddress) -> bool {
-        self.0.cancel(address)
-    }
-}
-
-fn server(policy: ForwardPolicy) -> ServerHandle {
-    let options = ServerOptions::new(config(), move |_| User(Forwarding::new(policy.clone())));
-    Server::new(options).bind("127.0.0.1:0").unwrap()
-}
-
-fn generous() -> ForwardPolicy {
-    ForwardPolicy::new()
-        .listen_on_loopback()
-        .listen_on_paths(|_| true)
-        .connect(|_| true)
-}
-
-fn client(server: &ServerHandle) -> Client {
-    let client = Client::connect(server.address(), options()).unwrap();
-    let key = Arc::clone(&keys().1);
-    assert!(client.auth_public_key("user", key).unwrap().success());
-    client
-}
 
 /// Sends back what it gets, after it has got all of it: only half-close makes that end.
 fn mirror<S: Send + 'static>(stream: S, shutdown: impl FnOnce(&S) + Send + 'static)
@@ -379,7 +327,7 @@ fn stopping_cuts_connections_and_frees_the_port_and_the_client_goes_on() {
 }
 
 #[test]
-fn forwards_end_with_the_connection_and_with_all_their_threads() {
+fn forwards_end_with_the_connection() {
     let server = server(generous());
     let client = client(&server);
     let target = tcp_target();
@@ -405,6 +353,22 @@ fn forwards_end_with_the_connection_and_with_all_their_threads() {
     wait_for("the server's end is gone", || {
         server.server().connections() == 0
     });
+}
+
+#[test]
+fn who_reads_no_more_says_so_and_may_go_on_writing() {
+    let server = server(generous());
+    let client = client(&server);
+    let channel = client
+        .direct_tcpip("127.0.0.1", tcp_target().port())
+        .unwrap();
+    (&channel).write_all(b"first").unwrap();
+    channel.shutdown_read().unwrap();
+    (&channel).write_all(b"second").unwrap();
+    channel.shutdown_write().unwrap();
+    // The other side's writes fail, and with them the connection ends.
+    channel.wait_closed(Some(Duration::from_secs(10))).unwrap();
+    assert!(client.is_alive());
 }
 
 #[test]

@@ -19,7 +19,7 @@ use crate::core::Interest;
 use crate::error::Error;
 
 use super::dynamic::{self, Asked};
-use super::listen::{Listener, Socket};
+use super::listen::{Listener, Remove, Socket};
 use super::pump::{Pass, Pumps, Stream, pump};
 use super::{Forward, ForwardTarget};
 
@@ -55,8 +55,8 @@ impl Client {
         path: impl AsRef<Path>,
         target: impl Into<ForwardTarget>,
     ) -> Result<Forward, Error> {
-        let path = path.as_ref();
-        self.listen(Socket::bind_path(path)?, Some(path), Some(target.into()))
+        let (socket, path) = Socket::bind_path(path.as_ref())?;
+        self.listen(socket, Some(path), Some(target.into()))
     }
 
     /// Listens here on a TCP port for SOCKS 4, 4a and 5, and has the server connect to wherever each connection asks for
@@ -141,18 +141,25 @@ impl Client {
     fn listen(
         &self,
         socket: Socket,
-        path: Option<&Path>,
+        path: Option<Remove>,
         target: Option<ForwardTarget>,
     ) -> Result<Forward, Error> {
         let address = socket.address()?;
         let pumps = Pumps::new();
-        let entrance = Arc::clone(&pumps);
+        let (entrance, cut) = (Arc::clone(&pumps), Arc::clone(&pumps));
         let (client, ended) = (self.clone(), self.clone());
         let target = Arc::new(target);
         let listener = Listener::start(
             socket,
-            path.map(Path::to_owned),
-            move || !ended.is_alive(),
+            path,
+            move || {
+                let over = !ended.is_alive();
+                if over {
+                    // Those that still wait for a word of their own side would not notice.
+                    cut.stop();
+                }
+                over
+            },
             move |stream| {
                 let Some(pass) = entrance.enter() else {
                     return;

@@ -29,15 +29,16 @@ pub(super) enum Socket {
 impl Socket {
     /// A Unix socket that only its owner can use, where the file does not exist yet.
     #[cfg(unix)]
-    pub(super) fn bind_path(path: &std::path::Path) -> io::Result<Self> {
+    pub(super) fn bind_path(path: &std::path::Path) -> io::Result<(Self, Remove)> {
         use std::os::unix::fs::PermissionsExt;
         let listener = UnixListener::bind(path)?;
+        let remove = Remove(path.to_owned());
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
-        Ok(Self::Unix(listener))
+        Ok((Self::Unix(listener), remove))
     }
 
     #[cfg(not(unix))]
-    pub(super) fn bind_path(_: &std::path::Path) -> io::Result<Self> {
+    pub(super) fn bind_path(_: &std::path::Path) -> io::Result<(Self, Remove)> {
         Err(io::ErrorKind::Unsupported.into())
     }
 
@@ -84,12 +85,23 @@ impl Socket {
     }
 }
 
+/// Removes the file of a Unix socket in the end.
+pub(super) struct Remove(PathBuf);
+
+impl Drop for Remove {
+    fn drop(&mut self) {
+        // Whoever removed it before has done our work.
+        _ = std::fs::remove_file(&self.0);
+    }
+}
+
 /// A listener that is in force.
 pub(super) struct Listener {
     stop: Arc<AtomicBool>,
     waker: Arc<Waker>,
     thread: Option<thread::JoinHandle<()>>,
-    path: Option<PathBuf>,
+    /// Gone before the socket is, so that nobody connects who is not served.
+    path: Option<Remove>,
 }
 
 impl Listener {
@@ -97,7 +109,7 @@ impl Listener {
     /// end. It also ends when `ended` says so, which is asked whenever the waker was woken.
     pub(super) fn start(
         socket: Socket,
-        path: Option<PathBuf>,
+        path: Option<Remove>,
         ended: impl Fn() -> bool + Send + 'static,
         mut connected: impl FnMut(Stream) + Send + 'static,
     ) -> io::Result<Self> {
@@ -146,10 +158,7 @@ impl Drop for Listener {
         self.stop.store(true, Ordering::Release);
         // It fails only when the system is out of everything; then the next connection wakes the listener.
         _ = self.waker.wake();
-        if let Some(path) = &self.path {
-            // Whoever removed it before has done our work.
-            _ = std::fs::remove_file(path);
-        }
+        self.path = None;
         if let Some(thread) = self.thread.take() {
             // A listener that panicked has stopped, too.
             _ = thread.join();

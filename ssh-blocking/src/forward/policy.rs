@@ -13,7 +13,7 @@ use crate::error::Error;
 use crate::server::{OpenVerdict, ServerConnection};
 
 use super::ForwardTarget;
-use super::listen::{Listener, Socket};
+use super::listen::{Listener, Remove, Socket};
 use super::pump::{Pass, Pumps, Stream, pump};
 
 type Judge<T> = Arc<dyn Fn(&T) -> bool + Send + Sync>;
@@ -79,7 +79,7 @@ impl ForwardPolicy {
     }
 
     /// Listens where a client wants it, if that is granted.
-    fn bind(&self, address: &ForwardAddress) -> Option<io::Result<(Socket, Option<PathBuf>)>> {
+    fn bind(&self, address: &ForwardAddress) -> Option<io::Result<(Socket, Option<Remove>)>> {
         match address {
             ForwardAddress::Tcpip { address, port } => {
                 let hosts = self.hosts(address)?;
@@ -88,7 +88,10 @@ impl ForwardPolicy {
             ForwardAddress::Streamlocal { path } => {
                 let path = to_path(path)?;
                 let allow = self.paths.as_ref()?;
-                allow(&path).then(|| Ok((Socket::bind_path(&path)?, Some(path))))
+                allow(&path).then(|| {
+                    let (socket, path) = Socket::bind_path(&path)?;
+                    Ok((socket, Some(path)))
+                })
             }
             _ => None,
         }
@@ -187,7 +190,7 @@ pub struct Forwarding {
 
 enum Slot {
     /// The client was not told yet: a channel that came before the reply would be refused.
-    Bound(Socket, Option<PathBuf>),
+    Bound(Socket, Option<Remove>),
     Listening(#[expect(dead_code, reason = "it stops when it is dropped")] Listener),
 }
 
@@ -280,7 +283,7 @@ impl Forwarding {
         &self,
         bound: &ForwardAddress,
         socket: Socket,
-        path: Option<PathBuf>,
+        path: Option<Remove>,
         connection: &ServerConnection,
     ) -> io::Result<Listener> {
         let pumps = Arc::clone(&self.pumps);
