@@ -51,7 +51,9 @@ fn storm(client: &Client, len: usize) {
         for _ in 0..2 {
             scope.spawn(move || {
                 let mut child = client.exec("cat").spawn().unwrap();
-                child.channel().set_read_timeout(Some(Duration::from_millis(3)));
+                child
+                    .channel()
+                    .set_read_timeout(Some(Duration::from_millis(3)));
                 let mut stdout = child.stdout.take().unwrap();
                 for _ in 0..20 {
                     let error = stdout.read(&mut [0; 1]).unwrap_err();

@@ -7,11 +7,6 @@
 
 #![cfg(unix)]
 
-#[expect(
-    clippy::allow_attributes,
-    unreachable_pub,
-    reason = "the file is shared with the examples of ssh-blocking"
-)]
 #[path = "../../ssh-blocking/examples/common/apply_modes.rs"]
 mod apply_modes;
 #[path = "../../ssh-blocking/examples/common/modes.rs"]
