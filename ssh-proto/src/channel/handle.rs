@@ -62,9 +62,11 @@ impl<'a, R: Role> Channel<'a, R> {
         self.inner.write(stream, parts)
     }
 
-    /// Prepares a draft for data of a stream. What was in it is forgotten.
+    /// Prepares a draft for data of a stream, with as much room as the peer's window takes now, and for one packet at
+    /// least. What was in it is forgotten.
     pub fn lay_out(&self, stream: Stream, draft: &mut Draft) {
-        draft.lay_out(self.inner.io.out.layout(), stream);
+        let window = self.inner.state().map_or(0, State::send_window);
+        draft.lay_out(self.inner.io.out.layout(), stream, window);
     }
 
     /// Sends the data in a draft, or as much of it as there is room for; says how much that was, and keeps the rest for

@@ -112,6 +112,10 @@ impl State {
         io: &mut Io<'_>,
     ) -> Result<usize, WriteError> {
         let len = draft.len();
+        if let Writer::Turn { reserved } = self.writer {
+            self.writer = Writer::Idle;
+            shared.writers.reserved = shared.writers.reserved.saturating_sub(reserved);
+        }
         let alone = self.phase == Phase::Open
             && self.queued.is_empty()
             && self.local_eof == Say::No
@@ -119,19 +123,23 @@ impl State {
             && matches!(self.writer, Writer::Idle)
             && shared.writers.line.is_empty()
             && shared.writers.reserved == 0;
-        let fits = len <= usize::try_from(self.send.window()).unwrap_or(usize::MAX)
-            && len.min(PACKET_DATA_LEN) <= self.send.next_packet();
+        let fits = len <= self.send_window() && len.min(PACKET_DATA_LEN) <= self.send.next_packet();
         if len > 0 && alone && fits && io.out.data_in_place(self.peer, stream, draft) {
             self.send.sent(len);
-            draft.lay_out(io.out.layout(), stream);
+            draft.lay_out(io.out.layout(), stream, self.send_window());
             return Ok(len);
         }
         let taken = self.write(stream, &draft.parts(), shared, io)?;
         draft.advance(taken);
         if draft.is_empty() {
-            draft.lay_out(io.out.layout(), stream);
+            draft.lay_out(io.out.layout(), stream, self.send_window());
         }
         Ok(taken)
+    }
+
+    /// How many bytes the peer's window takes now.
+    pub(super) fn send_window(&self) -> usize {
+        usize::try_from(self.send.window()).unwrap_or(usize::MAX)
     }
 
     fn wait_to_write(&mut self, total: usize, shared: &mut Shared) {

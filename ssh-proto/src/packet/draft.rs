@@ -1,13 +1,15 @@
 //! Data that is written where it will be sealed.
 
 use std::io::IoSliceMut;
-use std::ops::Range;
 
 use crate::channel::Stream;
 use crate::limits::PACKET_DATA_LEN;
 
 use super::keys::Layout;
 use super::sealer::HEADER_LEN;
+
+/// How many packets a draft has: what fills one segment of a loopback socket.
+const PACKETS: usize = 2;
 
 /// A buffer laid out as two full packets of channel data. Whoever has bytes to send reads them into it, straight from a
 /// file or a pipe, and hands it to [`Channel::send`](crate::Channel::send): they are sealed where they lie, and the
@@ -34,6 +36,8 @@ pub struct Draft {
     fields: usize,
     filled: usize,
     sent: usize,
+    /// How much data there is room for: no more than the peer's window takes now.
+    room: usize,
 }
 
 impl Draft {
@@ -45,33 +49,26 @@ impl Draft {
             fields: 0,
             filled: 0,
             sent: 0,
+            room: 0,
         }
     }
 
     /// The room for data, to be filled in this order.
-    pub fn slices(&mut self) -> [IoSliceMut<'_>; 2] {
-        let [first, second] = self.slots();
-        let (head, tail) = self.buf.split_at_mut_checked(first.end).unwrap_or_default();
-        let offset = first.end;
-        [
-            IoSliceMut::new(head.get_mut(first).unwrap_or_default()),
-            IoSliceMut::new(
-                tail.get_mut(
-                    second.start.saturating_sub(offset)..second.end.saturating_sub(offset),
-                )
-                .unwrap_or_default(),
-            ),
-        ]
+    pub fn slices(&mut self) -> [IoSliceMut<'_>; PACKETS] {
+        let (offset, start, mut room) = (self.offset(), self.data_start(), self.room);
+        let mut packets = self.buf.chunks_mut(offset.max(1));
+        std::array::from_fn(|_| {
+            let packet = packets.next().unwrap_or_default();
+            let len = room.min(PACKET_DATA_LEN);
+            room = room.saturating_sub(len);
+            let end = start.saturating_add(len);
+            IoSliceMut::new(packet.get_mut(start..end).unwrap_or_default())
+        })
     }
 
     /// Says that the first `len` bytes of [`slices`](Self::slices) are to be sent.
     pub fn fill(&mut self, len: usize) {
-        let room = if self.buf.is_empty() {
-            0
-        } else {
-            PACKET_DATA_LEN.saturating_mul(2)
-        };
-        self.filled = len.min(room);
+        self.filled = len.min(self.room);
         self.sent = 0;
     }
 
@@ -86,15 +83,19 @@ impl Draft {
     }
 
     /// What is still to be sent.
-    pub(crate) fn parts(&self) -> [&[u8]; 2] {
-        let [first, second] = self.slots();
-        let cut = |slot: Range<usize>, before: usize| {
-            let from = self.sent.saturating_sub(before).min(slot.len());
-            let to = self.filled.saturating_sub(before).min(slot.len());
-            let slot = self.buf.get(slot).unwrap_or_default();
-            slot.get(from..to).unwrap_or_default()
-        };
-        [cut(first, 0), cut(second, PACKET_DATA_LEN)]
+    pub(crate) fn parts(&self) -> [&[u8]; PACKETS] {
+        let (offset, start) = (self.offset(), self.data_start());
+        let mut packets = self.buf.chunks(offset.max(1)).enumerate();
+        std::array::from_fn(|_| {
+            let Some((i, packet)) = packets.next() else {
+                return &[][..];
+            };
+            let before = i.saturating_mul(PACKET_DATA_LEN);
+            let from = self.sent.saturating_sub(before).min(PACKET_DATA_LEN);
+            let to = self.filled.saturating_sub(before).min(PACKET_DATA_LEN);
+            let range = start.saturating_add(from)..start.saturating_add(to);
+            packet.get(range).unwrap_or_default()
+        })
     }
 
     /// The first `len` of the bytes that were still to be sent were.
@@ -109,37 +110,34 @@ impl Draft {
 
     /// The packets in it: where each lies, and how long its data is.
     pub(super) fn packets(&self) -> impl Iterator<Item = (usize, usize)> + use<> {
-        let first = self.filled.min(PACKET_DATA_LEN);
-        let second = self.filled.saturating_sub(first);
-        let offset = self.offset();
-        [(0, first), (offset, second)]
-            .into_iter()
-            .filter(|&(_, len)| len > 0)
+        let (filled, offset) = (self.filled, self.offset());
+        (0..PACKETS).filter_map(move |i| {
+            let left = filled.saturating_sub(i.saturating_mul(PACKET_DATA_LEN));
+            let len = left.min(PACKET_DATA_LEN);
+            (len > 0).then(|| (i.saturating_mul(offset), len))
+        })
     }
 
-    /// Prepares the buffer for new data.
-    pub(crate) fn lay_out(&mut self, layout: Layout, stream: Stream) {
+    /// Prepares the buffer for new data: for as many full packets as `window` takes, and at least one.
+    pub(crate) fn lay_out(&mut self, layout: Layout, stream: Stream, window: usize) {
+        let packets = window.checked_div(PACKET_DATA_LEN).unwrap_or_default();
+        self.room = packets.clamp(1, PACKETS).saturating_mul(PACKET_DATA_LEN);
         self.layout = layout;
         self.fields = fields_len(stream);
         (self.filled, self.sent) = (0, 0);
-        let len = self.offset().saturating_mul(2);
+        let len = self.offset().saturating_mul(PACKETS);
         self.buf.resize(len, 0);
     }
 
-    /// Where the second packet starts.
+    /// How long a full packet is.
     fn offset(&self) -> usize {
         self.layout
             .packet_len(self.fields.saturating_add(PACKET_DATA_LEN))
     }
 
-    fn slots(&self) -> [Range<usize>; 2] {
-        let start = HEADER_LEN.saturating_add(self.fields);
-        let end = start.saturating_add(PACKET_DATA_LEN);
-        let offset = self.offset();
-        [
-            start..end,
-            start.saturating_add(offset)..end.saturating_add(offset),
-        ]
+    /// Where the data starts in a packet.
+    const fn data_start(&self) -> usize {
+        HEADER_LEN.saturating_add(self.fields)
     }
 }
 
