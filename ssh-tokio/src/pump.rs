@@ -53,6 +53,8 @@ pub(crate) struct Pump<T, R: Role> {
     /// A buffer that the state machine has lent for the next read.
     input: Option<Input>,
     spare: Input,
+    /// The state machine took no input when it was asked last.
+    paused: bool,
     /// The next buffer is the first after a time of rest.
     rested: bool,
     /// Bytes that are being written, and how many of them are.
@@ -82,6 +84,7 @@ where
             io,
             input: None,
             spare: Input::new(),
+            paused: false,
             rested: true,
             out: Vec::new(),
             sent: 0,
@@ -138,7 +141,7 @@ where
         for look in 0..2 {
             let mut core = self.shared.lock();
             core.drive.blocked = self.sent < self.out.len();
-            core.drive.paused = self.stage == Stage::Alive && self.input.is_none() && !self.eof;
+            core.drive.paused = self.paused && self.stage == Stage::Alive;
             core.drive.ending = self.stage != Stage::Alive;
             core.drive.armed = self.armed;
             if !core.has_work() {
@@ -225,7 +228,8 @@ where
         }
         if self.input.is_none() {
             let mut core = self.shared.lock();
-            if !core.may_read() {
+            self.paused = !core.may_read();
+            if self.paused {
                 return false;
             }
             if std::mem::take(&mut self.rested) && self.spare.capacity() == 0 {
@@ -235,6 +239,7 @@ where
                 Ok(lent) => self.input = Some(lent),
                 Err(spare) => {
                     self.spare = spare;
+                    self.paused = true;
                     return false;
                 }
             }
