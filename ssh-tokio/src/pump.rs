@@ -3,6 +3,7 @@
 //! In: any stream, polled. Out: bytes for the state machine, which lends the buffers that are read into, and bytes for
 //! the stream. The stream is never touched under the lock.
 
+use std::cell::Cell;
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
@@ -28,6 +29,11 @@ const LINGER: Duration = Duration::from_secs(2);
 const TURNS: usize = 16;
 /// What is read into first, and again after a time of rest: most connections say little.
 const SMALL: usize = 16 * 1024;
+
+thread_local! {
+    /// The buffer that the connections of a worker share while none of them has the start of a packet in it.
+    static SPARE: Cell<Option<Input>> = const { Cell::new(None) };
+}
 
 pub(crate) type LogCallback = Box<dyn FnMut(&LogRecord) + Send>;
 
@@ -233,7 +239,7 @@ where
                 return false;
             }
             if std::mem::take(&mut self.rested) && self.spare.capacity() == 0 {
-                self.spare = Input::with_capacity(SMALL);
+                self.spare = SPARE.take().unwrap_or_else(|| Input::with_capacity(SMALL));
             }
             match core.conn.take_input(std::mem::take(&mut self.spare)) {
                 Ok(lent) => self.input = Some(lent),
@@ -253,6 +259,14 @@ where
         let len = buf.filled().len();
         let mut failed = None;
         match result {
+            Poll::Pending if input.filled().is_empty() => {
+                // Nothing of a packet is in it: others can use it meanwhile.
+                let at = self.last_active;
+                let back = self.shared.lock().conn.handle_input(input, at);
+                SPARE.set(back);
+                self.rested = true;
+                return false;
+            }
             Poll::Pending => {
                 self.input = Some(input);
                 return false;

@@ -241,7 +241,7 @@ async fn requests_are_cut_at_every_poll() {
     .await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn reading_and_writing_are_cut_and_lose_nothing() {
     let counted = Counted::new();
     let (near, far) = tokio::io::duplex(3_000);
@@ -257,11 +257,19 @@ async fn reading_and_writing_are_cut_and_lose_nothing() {
         let (mut at, mut cuts) = (0, 0_usize);
         while at < sent.len() {
             let piece = &sent[at..sent.len().min(at + 10_000)];
-            match polls(1 + cuts % 2, stdin.write(piece)).await {
-                Some(len) => at += len.unwrap(),
-                None => cuts += 1,
+            match polls(1, stdin.write(piece)).await {
+                Some(len) => {
+                    at += len.unwrap();
+                    if at % 200_000 < 10_000 {
+                        // The reader finds nothing for a while.
+                        tokio::time::sleep(Duration::from_millis(2)).await;
+                    }
+                }
+                None => {
+                    cuts += 1;
+                    tokio::task::yield_now().await;
+                }
             }
-            tokio::task::yield_now().await;
         }
         stdin.shutdown().await.unwrap();
         cuts
@@ -269,12 +277,14 @@ async fn reading_and_writing_are_cut_and_lose_nothing() {
     let (mut received, mut cuts) = (Vec::new(), 0_usize);
     let mut buf = vec![0; 7_000];
     loop {
-        match soon(polls(1 + cuts % 2, stdout.read(&mut buf))).await {
+        match soon(polls(1, stdout.read(&mut buf))).await {
             Some(Ok(0)) => break,
             Some(len) => received.extend_from_slice(&buf[..len.unwrap()]),
-            None => cuts += 1,
+            None => {
+                cuts += 1;
+                tokio::task::yield_now().await;
+            }
         }
-        tokio::task::yield_now().await;
     }
     assert!(
         received == data,
