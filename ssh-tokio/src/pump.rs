@@ -3,6 +3,7 @@
 //! In: any stream, polled. Out: bytes for the state machine, which lends the buffers that are read into, and bytes for
 //! the stream. The stream is never touched under the lock.
 
+use std::cell::Cell;
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
@@ -29,6 +30,11 @@ const TURNS: usize = 16;
 /// What is read into first, and again after a time of rest: most connections say little.
 const SMALL: usize = 16 * 1024;
 
+thread_local! {
+    /// The buffer that the connections of a worker share while none of them has the start of a packet in it.
+    static SPARE: Cell<Option<Input>> = const { Cell::new(None) };
+}
+
 pub(crate) type LogCallback = Box<dyn FnMut(&LogRecord) + Send>;
 
 /// How far the end of the connection is.
@@ -53,6 +59,8 @@ pub(crate) struct Pump<T, R: Role> {
     /// A buffer that the state machine has lent for the next read.
     input: Option<Input>,
     spare: Input,
+    /// The state machine took no input when it was asked last.
+    paused: bool,
     /// The next buffer is the first after a time of rest.
     rested: bool,
     /// Bytes that are being written, and how many of them are.
@@ -82,6 +90,7 @@ where
             io,
             input: None,
             spare: Input::new(),
+            paused: false,
             rested: true,
             out: Vec::new(),
             sent: 0,
@@ -138,7 +147,7 @@ where
         for look in 0..2 {
             let mut core = self.shared.lock();
             core.drive.blocked = self.sent < self.out.len();
-            core.drive.paused = self.stage == Stage::Alive && self.input.is_none() && !self.eof;
+            core.drive.paused = self.paused && self.stage == Stage::Alive;
             core.drive.ending = self.stage != Stage::Alive;
             core.drive.armed = self.armed;
             if !core.has_work() {
@@ -225,16 +234,18 @@ where
         }
         if self.input.is_none() {
             let mut core = self.shared.lock();
-            if !core.may_read() {
+            self.paused = !core.may_read();
+            if self.paused {
                 return false;
             }
             if std::mem::take(&mut self.rested) && self.spare.capacity() == 0 {
-                self.spare = Input::with_capacity(SMALL);
+                self.spare = SPARE.take().unwrap_or_else(|| Input::with_capacity(SMALL));
             }
             match core.conn.take_input(std::mem::take(&mut self.spare)) {
                 Ok(lent) => self.input = Some(lent),
                 Err(spare) => {
                     self.spare = spare;
+                    self.paused = true;
                     return false;
                 }
             }
@@ -248,6 +259,14 @@ where
         let len = buf.filled().len();
         let mut failed = None;
         match result {
+            Poll::Pending if input.filled().is_empty() => {
+                // Nothing of a packet is in it: others can use it meanwhile.
+                let at = self.last_active;
+                let back = self.shared.lock().conn.handle_input(input, at);
+                SPARE.set(back);
+                self.rested = true;
+                return false;
+            }
             Poll::Pending => {
                 self.input = Some(input);
                 return false;
