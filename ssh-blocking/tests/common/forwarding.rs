@@ -42,12 +42,12 @@ impl Handler for User {
 }
 
 /// A server that forwards what the policy grants, and does nothing else.
-pub fn server(policy: ForwardPolicy) -> ServerHandle {
+pub(crate) fn server(policy: ForwardPolicy) -> ServerHandle {
     let options = ServerOptions::new(config(), move |_| User(Forwarding::new(policy.clone())));
     Server::new(options).bind("127.0.0.1:0").unwrap()
 }
 
-pub fn generous() -> ForwardPolicy {
+pub(crate) fn generous() -> ForwardPolicy {
     ForwardPolicy::new()
         .listen_on_loopback()
         .listen_on_paths(|_| true)
@@ -55,7 +55,7 @@ pub fn generous() -> ForwardPolicy {
 }
 
 /// Connected and authenticated.
-pub fn client(server: &ServerHandle) -> Client {
+pub(crate) fn client(server: &ServerHandle) -> Client {
     let client = Client::connect(server.address(), options()).unwrap();
     let key = Arc::clone(&keys().1);
     assert!(client.auth_public_key("user", key).unwrap().success());
