@@ -162,6 +162,7 @@ impl<R: Role> Shared<R> {
     ) -> (Guard<'_, R>, Result<T, Error>) {
         let mut core = self.lock();
         let mut lease: Option<Box<Reader>> = None;
+        let mut passing = false;
         let result = loop {
             if let Some(result) = ready(&mut core) {
                 break Ok(result);
@@ -177,29 +178,33 @@ impl<R: Role> Shared<R> {
             if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
                 break Err(Error::TimedOut(what));
             }
-            if lease.is_none() {
+            if lease.is_none() && !passing {
                 lease = core.reader.take();
                 core.drives += u64::from(lease.is_some());
             }
-            let Some(mut reader) = lease.take() else {
+            passing = false;
+            // From `ready` up to here the lock was not released, so no news can be missed by sleeping now.
+            let Some(reader) = &mut lease else {
                 core = self.follow(core, interest, deadline);
                 continue;
             };
             let wakes = core.wakes;
-            core = self.turn(core, &mut reader, deadline, false);
-            if core.wakes == wakes || core.over.is_some() {
-                lease = Some(reader);
-                continue;
+            core = self.turn(core, reader, deadline, false);
+            if core.wakes != wakes
+                && let Some(reader) = lease.take()
+            {
+                // Others were woken: whoever of them waits again drives.
+                self.put_down(&mut core, reader);
+                passing = true;
             }
-            let result = ready(&mut core);
-            self.put_down(&mut core, reader);
-            if let Some(result) = result {
-                break Ok(result);
-            }
-            core = self.follow(core, interest, deadline);
         };
         if let Some(reader) = lease {
             self.put_down(&mut core, reader);
+        }
+        if core.followers > 0 && interest.is_single() && core.reader.is_some() {
+            // Who waited for an answer does not come back as soon as who waits for data; others still wait.
+            core.urgent = true;
+            self.attend.notify_one();
         }
         (core, result)
     }
@@ -218,14 +223,15 @@ impl<R: Role> Shared<R> {
             core.drives += 1;
             core = self.turn(core, &mut reader, deadline, false);
             self.put_down(&mut core, reader);
+            (core, _) = self.flush(core);
         }
         core
     }
 
-    /// Has the attendant drive at once where others wait: the caller got what it wanted and will not come back soon.
+    /// Has the attendant drive at once: the caller got what it wanted and will not come back soon.
     pub(crate) fn hand_over(&self) {
         let mut core = self.lock();
-        if core.followers > 0 && core.reader.is_some() {
+        if core.reader.is_some() {
             core.urgent = true;
             self.attend.notify_one();
         }

@@ -17,9 +17,10 @@ use super::{DOZE, Guard, IDLE, LINGER, Link, Shared, earlier};
 const SOCKET: Token = Token(0);
 const WAKER: Token = Token(1);
 /// For how long threads that only write may keep the attendant from reading.
-const UNREAD: Duration = Duration::from_millis(50);
-/// How long the attendant watches when callers drove all the while.
-const LONG_DOZE: Duration = Duration::from_millis(8);
+const UNREAD: Duration = Duration::from_millis(10);
+/// How long the attendant watches beside callers that are busy, and how often they do something then.
+const LONG_DOZE: Duration = Duration::from_millis(4);
+const BUSY: u64 = 8;
 /// How many times in a row one thread writes what others left.
 const FLUSH_ROUNDS: usize = 8;
 
@@ -122,7 +123,9 @@ impl<R: Role> Shared<R> {
         (core, progress)
     }
 
-    /// One turn of the driver: reads once if there may be something, sleeps otherwise; then processes and writes.
+    /// One turn of the driver: reads once if there may be something, sleeps otherwise; then processes. The lock is not
+    /// released after threads were woken, so that the reader can be put down before they look for it; what is to be
+    /// written is left to the caller.
     pub(super) fn turn<'a>(
         &'a self,
         mut core: Guard<'a, R>,
@@ -196,7 +199,6 @@ impl<R: Role> Shared<R> {
         }
         self.timers(&mut core);
         core.dispatch();
-        let (core, _) = self.flush(core);
         if !core.calls.is_empty() {
             self.rouse(&core);
         }
@@ -225,8 +227,11 @@ impl<R: Role> Shared<R> {
             }
             (core, _) = self.flush(core);
             let signs = (core.drives, core.writes);
+            let busy = signs.0.wrapping_sub(seen.0) >= BUSY;
             let quiet = signs.0 == seen.0
-                && (signs.1 == seen.1 || core.followers > 0 || last_read.elapsed() >= UNREAD);
+                && (signs.1.wrapping_sub(seen.1) < BUSY
+                    || core.followers > 0
+                    || last_read.elapsed() >= UNREAD);
             seen = signs;
             if (quiet || core.urgent || core.over.is_some())
                 && let Some(mut reader) = core.reader.take()
@@ -245,7 +250,7 @@ impl<R: Role> Shared<R> {
                 LINGER * 1000
             } else {
                 core.attendant = Attendant::Dozing;
-                doze = if quiet { DOZE } else { LONG_DOZE.min(doze * 2) };
+                doze = if busy { LONG_DOZE.min(doze * 2) } else { DOZE };
                 doze
             };
             drop(
@@ -272,6 +277,13 @@ impl<R: Role> Shared<R> {
             let begin = Instant::now();
             let until = earlier(idle.map(|idle| begin + idle), linger);
             core = self.turn(core, reader, until, true);
+            if !core.calls.is_empty()
+                || core.over.is_some()
+                || core.wakes != wakes
+                || core.writes.wrapping_sub(writes) >= BUSY
+            {
+                return core;
+            }
             let mut progress = true;
             while progress {
                 (core, progress) = self.flush(core);
@@ -280,13 +292,6 @@ impl<R: Role> Shared<R> {
                 drop(core);
                 self.drain_log();
                 core = self.lock();
-            }
-            if !core.calls.is_empty()
-                || core.over.is_some()
-                || core.wakes != wakes
-                || core.writes != writes
-            {
-                return core;
             }
             if idle.is_some_and(|idle| begin.elapsed() >= idle) {
                 // Nothing happened for a while: an idle connection holds no buffers.
