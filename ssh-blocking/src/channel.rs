@@ -194,6 +194,7 @@ impl<R: Role> Channel<R> {
                 |core| core.take(self.inner.id, stream, &mut done),
             )??;
             let Some(taken) = taken else {
+                self.shared().hand_over();
                 return Ok(total);
             };
             write_pieces(writer, &taken)?;

@@ -100,6 +100,16 @@ pub(crate) enum Interest<'a> {
     Channel(ChannelId, &'a Arc<Gate>, Wish),
 }
 
+impl Interest<'_> {
+    /// Whether it is about something that happens once, unlike data.
+    pub(crate) const fn is_single(&self) -> bool {
+        matches!(
+            self,
+            Self::Connection | Self::Channel(_, _, Wish::State | Wish::Any)
+        )
+    }
+}
+
 /// What is known about a channel besides what the state machine knows.
 #[derive(Default)]
 pub(crate) struct ChannelState {

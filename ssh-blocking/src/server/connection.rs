@@ -478,6 +478,8 @@ fn start(task: Task, channel: ServerChannel) {
                 _ = channel.send_exit(&status);
                 _ = channel.shutdown_write();
                 channel.close();
+                // The client's next wish should not have to wait for a look of the connection's own thread.
+                owner.shared.hand_over();
             }
         });
     if spawned.is_err() {
