@@ -405,11 +405,6 @@ fn dup(fd: impl AsFd) -> OwnedFd {
 fn feed(mut input: ChildStdin, escapes: Option<Client>) {
     let mut keyboard = File::from(dup(io::stdin()));
     let Some(client) = escapes else {
-        // More room, so that there are fewer switches between us and who fills it. Not every input is a pipe.
-        #[cfg(target_os = "linux")]
-        {
-            _ = rustix::pipe::fcntl_setpipe_size(&keyboard, 256 * 1024);
-        }
         // When it fails, the channel is gone, and the other threads notice.
         _ = input.copy_from(&mut keyboard);
         return;
