@@ -125,8 +125,11 @@ impl Draft {
         self.layout = layout;
         self.fields = fields_len(stream);
         (self.filled, self.sent) = (0, 0);
-        let len = self.offset().saturating_mul(PACKETS);
-        self.buf.resize(len, 0);
+        // It only ever grows: what was zeroed once need not be again.
+        let len = self.offset().saturating_mul(packets.clamp(1, PACKETS));
+        if self.buf.len() < len {
+            self.buf.resize(len, 0);
+        }
     }
 
     /// How long a full packet is.
