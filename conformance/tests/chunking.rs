@@ -128,12 +128,7 @@ impl Ends {
             .iter()
             .any(|event| event.starts_with("Opened"));
         if let Some(mut channel) = self.client.channel(id).filter(|_| opened) {
-            any |= pump(
-                &mut channel,
-                &mut self.stories[0],
-                &mut self.written[0],
-                self.now,
-            );
+            any |= pump(&mut channel, &mut self.stories[0], &mut self.written[0]);
         }
         any
     }
@@ -175,12 +170,7 @@ impl Ends {
             return any;
         };
         if let Some(mut channel) = self.server.channel(id) {
-            any |= pump(
-                &mut channel,
-                &mut self.stories[1],
-                &mut self.written[1],
-                self.now,
-            );
+            any |= pump(&mut channel, &mut self.stories[1], &mut self.written[1]);
             if self.written[1] == DATA_LEN + 1 && channel.is_eof() {
                 channel.send_exit_status(3).expect("an open channel");
                 channel.close();
@@ -201,12 +191,7 @@ fn note(events: impl Iterator<Item = ChannelEvent>, story: &mut Story) {
 
 /// Writes each packet's worth when everything before it has left, so that what is written does not depend on when;
 /// reads all there is.
-fn pump<R: Role>(
-    channel: &mut Channel<'_, R>,
-    story: &mut Story,
-    written: &mut usize,
-    _: Instant,
-) -> bool {
+fn pump<R: Role>(channel: &mut Channel<'_, R>, story: &mut Story, written: &mut usize) -> bool {
     let mut any = false;
     while *written < DATA_LEN {
         let end = (*written + 1_000).min(DATA_LEN);

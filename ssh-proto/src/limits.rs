@@ -1,4 +1,5 @@
-//! Every bound of the library in one place (rule 4 of the house): nothing grows without one of these.
+//! The bounds that a caller may set, in one place. A few that no caller has reason to change stand where they are
+//! enforced: the marks of the output, the length of a PING, the number of EXT_INFO.
 
 use std::time::Duration;
 

@@ -77,10 +77,7 @@ impl State {
         if total == 0 {
             return Ok(0);
         }
-        if let Writer::Turn { reserved } = self.writer {
-            self.writer = Writer::Idle;
-            shared.writers.reserved = shared.writers.reserved.saturating_sub(reserved);
-        }
+        self.take_turn(shared);
         let mut taken: usize = 0;
         // Requests that were made before are to arrive before.
         while self.phase == Phase::Open && self.queued.is_empty() {
@@ -112,10 +109,7 @@ impl State {
         io: &mut Io<'_>,
     ) -> Result<usize, WriteError> {
         let len = draft.len();
-        if let Writer::Turn { reserved } = self.writer {
-            self.writer = Writer::Idle;
-            shared.writers.reserved = shared.writers.reserved.saturating_sub(reserved);
-        }
+        self.take_turn(shared);
         let alone = self.phase == Phase::Open
             && self.queued.is_empty()
             && self.local_eof == Say::No
@@ -135,6 +129,14 @@ impl State {
             draft.lay_out(io.out.layout(), stream, self.send_window());
         }
         Ok(taken)
+    }
+
+    /// The writer has come: the room that was reserved for it is there to be used.
+    fn take_turn(&mut self, shared: &mut Shared) {
+        if let Writer::Turn { reserved } = self.writer {
+            self.writer = Writer::Idle;
+            shared.writers.reserved = shared.writers.reserved.saturating_sub(reserved);
+        }
     }
 
     /// How many bytes the peer's window takes now.

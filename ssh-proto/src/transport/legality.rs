@@ -49,7 +49,7 @@ pub(crate) const fn reaction(number: u8, phase: Phase, side: Side) -> Reaction {
         // EXT_INFO (RFC 8308 section 2.4); its place is checked where it is read.
         (7, Auth, _) => Handle,
         (7, _, _) => Refuse,
-        // RFC 4252 section 5.1: requests after SUCCESS "MUST be silently ignored".
+        // RFC 4252 section 5.1: requests after SUCCESS "SHOULD be silently ignored".
         (50, Auth | Open, Side::Server) => Handle,
         (51..=53 | 60..=79, Auth, Side::Client) => Handle,
         (61, Auth, Side::Server) => Handle,
