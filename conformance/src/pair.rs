@@ -400,7 +400,7 @@ impl Pair {
 }
 
 /// Moves output of one connection to the other, as its reader and writer would.
-fn carry<A: Role, B: Role>(
+pub(crate) fn carry<A: Role, B: Role>(
     from: &mut Connection<A>,
     to: &mut Connection<B>,
     wire: &mut dyn Direction,
