@@ -40,10 +40,11 @@ pub use client::{
 };
 pub use error::{Error, HostKeyRefused};
 pub use exit::ExitStatus;
-pub use forward::{Forward, ForwardPolicy, ForwardTarget, Forwarding};
+pub use forward::{Forward, Forwarding};
 pub use server::{
     Handler, MaxStartups, OpenVerdict, PendingChannel, Server, ServerConnection, ServerHandle,
     ServerOptions, Session, Task, Verdict,
 };
 pub use ssh_proto;
+pub use ssh_proto::{ForwardPolicy, ForwardTarget};
 pub use transport::Transport;
