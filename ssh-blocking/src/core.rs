@@ -28,6 +28,8 @@ pub(crate) enum Sorted<E> {
     Question(E),
     /// For the connection's own thread.
     Call(E),
+    /// The answer to a PING.
+    Pong,
     Rekeyed,
     Over(ssh_proto::Error),
 }
@@ -186,6 +188,9 @@ pub(crate) struct Core<R: Role> {
     pub(crate) calls: VecDeque<Call<R>>,
     /// Global requests whose reply somebody waits for.
     pub(crate) replies: BTreeMap<RequestId, Option<Option<Vec<u8>>>>,
+    /// PINGs that were sent, and those that were answered.
+    pub(crate) pings: u64,
+    pub(crate) pongs: u64,
     /// Key exchanges after the first.
     pub(crate) rekeys: u64,
 
@@ -231,6 +236,8 @@ impl<R: Role> Core<R> {
             inbox: VecDeque::new(),
             calls: VecDeque::new(),
             replies: BTreeMap::new(),
+            pings: 0,
+            pongs: 0,
             rekeys: 0,
             io_error: None,
             over: None,
@@ -251,6 +258,7 @@ impl<R: Role> Core<R> {
                 }
                 Sorted::Question(event) => self.inbox.push_back(event),
                 Sorted::Call(event) => self.calls.push_back(Call::Event(event)),
+                Sorted::Pong => self.pongs += 1,
                 Sorted::Rekeyed => self.rekeys += 1,
                 Sorted::Over(error) => self.end(error),
             }

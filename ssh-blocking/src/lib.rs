@@ -28,8 +28,11 @@ mod client;
 mod core;
 mod driver;
 mod error;
+mod events;
 mod exit;
 mod forward;
+mod pending;
+mod requests;
 mod server;
 mod transport;
 
@@ -39,11 +42,13 @@ pub use client::{
     ClientOptions, Command, HostKeyPin, HostKeyPolicy, Method, Output, SessionInfo, Signer,
 };
 pub use error::{Error, HostKeyRefused};
+pub use events::{ChannelEvent, ChannelEvents};
 pub use exit::ExitStatus;
 pub use forward::{Forward, Forwarding};
+pub use pending::{OpenVerdict, PendingChannel};
 pub use server::{
-    Handler, MaxStartups, OpenVerdict, PendingChannel, Server, ServerConnection, ServerHandle,
-    ServerOptions, Session, Task, Verdict,
+    Handler, MaxStartups, Server, ServerConnection, ServerHandle, ServerOptions, Session, Task,
+    Verdict,
 };
 pub use ssh_proto;
 pub use ssh_proto::{ForwardPolicy, ForwardTarget};

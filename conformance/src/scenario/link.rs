@@ -2,7 +2,7 @@
 //! the script. Out: outcomes in the words of the log, the same from all backends.
 
 use std::fmt;
-use std::future::Future;
+use std::future::{Future, ready};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll, Wake, Waker};
@@ -128,16 +128,6 @@ pub trait Link: Send + Sync {
         data: &'a [u8],
         want_reply: bool,
     ) -> BoxFuture<'a, Outcome<Vec<u8>>>;
-    /// Has the server listen; where it does.
-    fn listen<'a>(&'a self, address: &'a ForwardAddress) -> BoxFuture<'a, Outcome<ForwardAddress>>;
-    /// Has it listen no more.
-    fn cancel<'a>(&'a self, address: &'a ForwardAddress) -> BoxFuture<'a, Outcome>;
-    /// Promises to open no more sessions.
-    fn no_more_sessions(&self) -> BoxFuture<'_, Outcome>;
-    /// Sends a PING and waits for the answer.
-    fn ping(&self) -> BoxFuture<'_, Outcome>;
-    /// Tries to log in; whether the client is in, and what it was told.
-    fn log_in<'a>(&'a self, login: &'a Login) -> BoxFuture<'a, Outcome<(bool, String)>>;
     /// Starts a key exchange.
     fn rekey(&self) -> BoxFuture<'_, Outcome>;
     /// Waits until so many key exchanges are done, besides the first.
@@ -148,6 +138,33 @@ pub trait Link: Send + Sync {
     fn ended(&self) -> BoxFuture<'_, String>;
     /// Has something run beside the caller.
     fn spawn(&self, task: BoxFuture<'static, ()>);
+
+    // What only clients do.
+
+    /// Tries to log in; whether the client is in, and what it was told.
+    fn log_in<'a>(&'a self, _: &'a Login) -> BoxFuture<'a, Outcome<(bool, String)>> {
+        clients_only()
+    }
+    /// Has the server listen; where it does.
+    fn listen<'a>(&'a self, _: &'a ForwardAddress) -> BoxFuture<'a, Outcome<ForwardAddress>> {
+        clients_only()
+    }
+    /// Has it listen no more; the address is the one that was granted.
+    fn cancel<'a>(&'a self, _: &'a ForwardAddress) -> BoxFuture<'a, Outcome> {
+        clients_only()
+    }
+    /// Promises to open no more sessions.
+    fn no_more_sessions(&self) -> BoxFuture<'_, Outcome> {
+        clients_only()
+    }
+    /// Sends a PING and waits for the answer.
+    fn ping(&self) -> BoxFuture<'_, Outcome> {
+        clients_only()
+    }
+}
+
+fn clients_only<'a, T: Send + 'a>() -> BoxFuture<'a, Outcome<T>> {
+    Box::pin(ready(Err(Failure::Other("clients only".to_owned()))))
 }
 
 /// The words of an [`Login`]'s outcome.

@@ -15,15 +15,20 @@
 //! | `world` | latches, and the scissors for the wire |
 //! | `hub` | the core alone as a backend, for whoever turns it |
 //! | `simulated` | two hubs on a network in memory, with a clock of their own |
+//! | `play` | two backends joined by a socket, each in any role |
+//! | `blocking` | the backend `ssh-blocking` |
 
+mod blocking;
 pub mod hub;
 pub mod link;
 pub mod log;
+mod play;
 pub mod policy;
 pub mod script;
 pub mod side;
 mod simulated;
 pub mod world;
 
+pub use play::{BACKENDS, Backend, play};
 pub use script::*;
 pub use simulated::{NETWORKS, simulate};

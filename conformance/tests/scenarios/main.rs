@@ -11,7 +11,7 @@ mod own;
 mod rekey;
 mod sessions;
 
-use conformance::scenario::{NETWORKS, Scenario, simulate};
+use conformance::scenario::{BACKENDS, NETWORKS, Scenario, play, simulate};
 use conformance::wire::Network;
 
 /// Plays a scenario everywhere; both sides must see what is expected: a line for the connection and one for each channel.
@@ -29,6 +29,12 @@ fn everywhere(scenario: &Scenario, expected: &str) {
                 &simulate(scenario, network),
                 &expected,
             );
+        }
+    }
+    for client in BACKENDS {
+        for server in BACKENDS {
+            let what = format!("{client:?} client, {server:?} server");
+            compare(&what, &play(scenario, client, server), &expected);
         }
     }
 }

@@ -7,10 +7,14 @@ use std::time::Duration;
 use ssh_proto::config::ClientConfig;
 use ssh_proto::key::PublicKey;
 use ssh_proto::log::LogRecord;
+use ssh_proto::{ChannelId, ClientRole, OpenKind};
 
 use crate::driver::LogCallback;
 
 use crate::error::HostKeyRefused;
+use crate::pending::OpenVerdict;
+
+use super::asked::Asked;
 
 /// Which host key of a server will do. There is no default: whoever connects decides.
 #[non_exhaustive]
@@ -117,6 +121,7 @@ pub struct ClientOptions {
     pub(super) timeout: Option<Duration>,
     pub(super) banner: Option<OnBanner>,
     pub(super) log: Option<LogCallback>,
+    pub(super) asked: Asked,
 }
 
 /// What is done with a banner.
@@ -131,6 +136,7 @@ impl ClientOptions {
             timeout: None,
             banner: None,
             log: None,
+            asked: Asked::default(),
         }
     }
 
@@ -153,6 +159,44 @@ impl ClientOptions {
     #[must_use]
     pub fn on_banner(mut self, callback: impl FnMut(&str) + Send + 'static) -> Self {
         self.banner = Some(Box::new(callback));
+        self
+    }
+
+    /// May the server open this channel? Asked about kinds that the configuration lists
+    /// ([`channel_kinds`](ssh_proto::config::Extensions::channel_kinds)), and about what comes of
+    /// [`Client::request_forward`](crate::Client::request_forward). Without it nothing is opened but what comes of forwards.
+    ///
+    /// This callback and the two that follow are called one after the other, on the connection's own thread: they must
+    /// not wait for the server.
+    #[must_use]
+    pub fn check_channel_open(
+        mut self,
+        callback: impl FnMut(&OpenKind) -> OpenVerdict<ClientRole> + Send + 'static,
+    ) -> Self {
+        self.asked.open = Some(Box::new(callback));
+        self
+    }
+
+    /// A request of the server about a channel, of a name that the configuration lists
+    /// ([`channel_requests`](ssh_proto::config::Extensions::channel_requests)). Without it they are refused.
+    #[must_use]
+    pub fn check_channel_request(
+        mut self,
+        callback: impl FnMut(ChannelId, &str, &[u8]) -> bool + Send + 'static,
+    ) -> Self {
+        self.asked.request = Some(Box::new(callback));
+        self
+    }
+
+    /// A request of the server about the connection, of a name that the configuration lists
+    /// ([`global_requests`](ssh_proto::config::Extensions::global_requests)). `Some` accepts it, with the data of the
+    /// reply. Without it they are refused.
+    #[must_use]
+    pub fn check_global_request(
+        mut self,
+        callback: impl FnMut(&str, &[u8]) -> Option<Vec<u8>> + Send + 'static,
+    ) -> Self {
+        self.asked.global = Some(Box::new(callback));
         self
     }
 

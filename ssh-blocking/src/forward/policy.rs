@@ -11,7 +11,8 @@ use ssh_proto::{
 };
 
 use crate::error::Error;
-use crate::server::{OpenVerdict, ServerConnection};
+use crate::pending::OpenVerdict;
+use crate::server::ServerConnection;
 
 use super::connect;
 use super::listen::{Listener, Remove, Socket};

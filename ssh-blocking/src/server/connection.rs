@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
-use std::panic::{self, AssertUnwindSafe};
 use std::sync::Arc;
 use std::thread;
 use std::time::Instant;
@@ -11,8 +10,8 @@ use std::time::Instant;
 use mio::Waker;
 use ssh_proto::error::DisconnectReason;
 use ssh_proto::{
-    Answer, ChannelId, ChannelRequest, GlobalRequestKind, GlobalRequestReceived, LoginAttempt,
-    Misuse, Negotiated, OpenChannel, OpenFailureReason, OpenKind, OpenRequest, Proof, RequestToken,
+    Answer, ChannelId, ChannelRequest, ForwardAddress, GlobalRequestKind, GlobalRequestReceived,
+    LoginAttempt, Misuse, Negotiated, OpenChannel, OpenKind, OpenRequest, Proof, RequestToken,
     ServerEvent, ServerRole,
 };
 
@@ -21,9 +20,10 @@ use crate::core::{Call, Interest, Sorted};
 use crate::driver::Shared;
 use crate::error::Error;
 use crate::exit::ExitStatus;
+use crate::pending::{decide, guarded};
 
 use super::Startup;
-use super::handler::{Handler, OpenVerdict, Session, Task, Verdict};
+use super::handler::{Handler, Session, Task, Verdict};
 use super::options::Subsystems;
 
 /// A server's connection, as its handler sees it. It can be kept and used by any thread.
@@ -57,6 +57,23 @@ impl ServerConnection {
         Ok((channel, data))
     }
 
+    /// Opens a channel for a connection that came to where the client had this server listen
+    /// ([`Handler::check_forward`]); `originator` is the address and port of whoever connected. The ready-made
+    /// [`Forwarding`](crate::Forwarding) does so by itself.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::OpenFailed`]. It waits for the client, so do not call it within a [`Handler`]'s methods.
+    pub fn open_forwarded(
+        &self,
+        address: &ForwardAddress,
+        originator: (&str, u16),
+    ) -> Result<ServerChannel, Error> {
+        let channel = self.open(address.channel(originator))?;
+        channel.opened()?;
+        Ok(channel)
+    }
+
     /// Asks for a channel; the answer is not waited for.
     pub(crate) fn open(&self, kind: OpenChannel<'_>) -> Result<ServerChannel, Error> {
         let (id, gate) = self.owner.shared.wait(
@@ -74,7 +91,20 @@ impl ServerConnection {
 
     /// Whether the connection has not ended.
     pub fn is_alive(&self) -> bool {
-        self.owner.shared.act(|core| core.over.is_none())
+        self.closed().is_none()
+    }
+
+    /// Why the connection has ended.
+    pub fn closed(&self) -> Option<Error> {
+        self.owner.shared.act(|core| core.over.clone())
+    }
+
+    /// Waits until the connection has ended; [`closed`](Self::closed) says why. Do not call it within a [`Handler`]'s
+    /// methods.
+    pub fn wait_closed(&self) {
+        // It ends with the connection, and with nothing else.
+        let shared = &self.owner.shared;
+        _ = shared.wait(Interest::Connection, None, "the end", |_| None::<()>);
     }
 
     pub(crate) fn tell_end(&self, waker: &Arc<Waker>) {
@@ -107,11 +137,19 @@ impl ServerConnection {
             .act(|core| core.conn.rekey(Instant::now()))?)
     }
 
+    /// How many key exchanges were completed after the first one.
+    pub fn rekeys(&self) -> u64 {
+        self.owner.shared.act(|core| core.rekeys)
+    }
+
     /// Ends the connection; the client is shown the text.
     pub fn disconnect(&self, text: &str) {
-        self.owner
-            .shared
-            .disconnect(DisconnectReason::BY_APPLICATION, text);
+        self.disconnect_with(DisconnectReason::BY_APPLICATION, text);
+    }
+
+    /// Ends the connection with a reason of RFC 4253 section 11.1; the client is shown the text.
+    pub fn disconnect_with(&self, reason: DisconnectReason, text: &str) {
+        self.owner.shared.disconnect(reason, text);
     }
 }
 
@@ -121,80 +159,6 @@ impl fmt::Debug for ServerConnection {
             .field("peer", &self.peer)
             .finish_non_exhaustive()
     }
-}
-
-/// A channel that the client has asked for and that is not decided about. Dropping it refuses.
-#[must_use = "the client waits for the verdict"]
-pub struct PendingChannel {
-    owner: Arc<Owner<ServerRole>>,
-    request: Option<OpenRequest>,
-    kind: OpenKind,
-}
-
-impl PendingChannel {
-    /// What was asked for.
-    pub const fn kind(&self) -> &OpenKind {
-        &self.kind
-    }
-
-    /// Opens the channel.
-    ///
-    /// # Errors
-    ///
-    /// The connection has ended.
-    pub fn accept(self) -> Result<ServerChannel, Error> {
-        self.accept_with(&[])
-    }
-
-    /// Opens the channel; `data` goes into the confirmation.
-    ///
-    /// # Errors
-    ///
-    /// The connection has ended.
-    pub fn accept_with(mut self, data: &[u8]) -> Result<ServerChannel, Error> {
-        let Some(request) = self.request.take() else {
-            return Err(Error::Misuse(Misuse::StaleToken));
-        };
-        accept(&self.owner, request, data)
-    }
-
-    /// Refuses the channel.
-    pub fn refuse(mut self, reason: OpenFailureReason, description: &str) {
-        self.answer(reason, description);
-    }
-
-    fn answer(&mut self, reason: OpenFailureReason, description: &str) {
-        if let Some(request) = self.request.take() {
-            self.owner.shared.act(|core| {
-                // It fails only when the connection has ended.
-                _ = core.conn.refuse_open(request, reason, description);
-            });
-        }
-    }
-}
-
-impl Drop for PendingChannel {
-    fn drop(&mut self) {
-        self.answer(OpenFailureReason::ADMINISTRATIVELY_PROHIBITED, "");
-    }
-}
-
-impl fmt::Debug for PendingChannel {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("PendingChannel").field(&self.kind).finish()
-    }
-}
-
-fn accept(
-    owner: &Arc<Owner<ServerRole>>,
-    request: OpenRequest,
-    data: &[u8],
-) -> Result<ServerChannel, Error> {
-    let (id, gate) = owner.shared.act(|core| {
-        let id = core.conn.accept_open(request, data)?;
-        Ok::<_, Misuse>((id, core.add_channel(id, true)))
-    })?;
-    Ok(ServerChannel::new(Arc::clone(owner), id, gate))
 }
 
 /// What the connection's own thread works with.
@@ -243,7 +207,7 @@ impl Attendee {
                 self.user.clone_from(&user);
                 self.handler.authenticated(&user);
             }
-            Call::Event(ServerEvent::OpenRequested(request)) => self.open(shared, request),
+            Call::Event(ServerEvent::OpenRequested(request)) => self.open(request),
             Call::Event(ServerEvent::GlobalRequested(request)) => {
                 self.global(shared, request);
             }
@@ -337,43 +301,21 @@ impl Attendee {
         }
     }
 
-    fn open(&mut self, shared: &Shared<ServerRole>, request: OpenRequest) {
-        match self.handler.check_channel_open(request.kind()) {
-            OpenVerdict::Refuse {
-                reason,
-                description,
-            } => {
-                _ = shared.act(|core| core.conn.refuse_open(request, reason, &description));
-            }
-            OpenVerdict::Accept => {
-                let is_session = matches!(request.kind(), OpenKind::Session);
-                if let Ok(channel) = accept(&self.owner, request, &[])
-                    && is_session
-                {
-                    let id = channel.id();
-                    let session = Session {
-                        channel: id,
-                        user: self.user.clone(),
-                        pty: None,
-                        env: Vec::new(),
-                    };
-                    self.sessions.insert(id, (session, Some(channel)));
-                }
-            }
-            OpenVerdict::Handle(handle) => {
-                let pending = PendingChannel {
-                    owner: Arc::clone(&self.owner),
-                    kind: request.kind().clone(),
-                    request: Some(request),
-                };
-                let owner = Arc::clone(&self.owner);
-                // When no thread can be had, `pending` is dropped, which refuses.
-                _ = thread::Builder::new()
-                    .name("ssh channel".into())
-                    .spawn(move || {
-                        guarded(&owner, || handle(pending));
-                    });
-            }
+    fn open(&mut self, request: OpenRequest) {
+        let is_session = matches!(request.kind(), OpenKind::Session);
+        let verdict = self.handler.check_channel_open(request.kind());
+        let opened = decide(Arc::clone(&self.owner), request, verdict);
+        if let Some(channel) = opened
+            && is_session
+        {
+            let id = channel.id();
+            let session = Session {
+                channel: id,
+                user: self.user.clone(),
+                pty: None,
+                env: Vec::new(),
+            };
+            self.sessions.insert(id, (session, Some(channel)));
         }
     }
 
@@ -481,18 +423,5 @@ fn start(task: Task, channel: ServerChannel) {
     if spawned.is_err() {
         _ = failed.send_exit(&ExitStatus::Code(255));
         failed.close();
-    }
-}
-
-/// Runs what an author wrote. A panic ends this connection and no other.
-fn guarded<T>(owner: &Owner<ServerRole>, run: impl FnOnce() -> T) -> Option<T> {
-    match panic::catch_unwind(AssertUnwindSafe(run)) {
-        Ok(result) => Some(result),
-        Err(_) => {
-            owner
-                .shared
-                .disconnect(DisconnectReason::BY_APPLICATION, "internal error");
-            None
-        }
     }
 }

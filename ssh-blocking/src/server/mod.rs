@@ -24,8 +24,8 @@ use crate::transport::Transport;
 
 use connection::Attendee;
 
-pub use connection::{PendingChannel, ServerConnection};
-pub use handler::{Handler, OpenVerdict, Session, Task, Verdict};
+pub use connection::ServerConnection;
+pub use handler::{Handler, Session, Task, Verdict};
 pub use options::{MaxStartups, ServerOptions};
 
 const LISTENER: Token = Token(0);
