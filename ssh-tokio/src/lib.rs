@@ -50,6 +50,8 @@ mod driver;
 mod error;
 mod events;
 mod exit;
+mod forward;
+mod pending;
 mod pump;
 mod server;
 mod split;
@@ -67,12 +69,14 @@ pub use driver::Driver;
 pub use error::{Error, HostKeyRefused};
 pub use events::{ChannelEvent, ChannelEvents, Event, Events};
 pub use exit::ExitStatus;
+pub use forward::{Forward, ForwardHandle, Forwarding};
 pub use server::{
     Handler, MaxStartups, OpenVerdict, PendingChannel, PendingFn, Server, ServerConnection,
     ServerHandle, ServerOptions, Session, Task, Verdict,
 };
 pub use split::{ReadHalf, WriteHalf};
 pub use ssh_proto;
+pub use ssh_proto::{ForwardPolicy, ForwardTarget};
 
 /// A future on the heap.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
