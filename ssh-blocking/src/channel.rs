@@ -11,7 +11,7 @@ use ssh_proto::{
     ChannelId, ClientRole, Draft, Misuse, Received, RequestId, Role, ServerRole, Stream,
 };
 
-use crate::core::{Call, Core, Gate, Interest, Wish};
+use crate::core::{Call, Core, Gate, Interest, Wish, must_wait};
 use crate::driver::Shared;
 use crate::error::Error;
 use crate::events::ChannelEvents;
@@ -387,7 +387,7 @@ impl<R: Role> Channel<R> {
                     return Some(Err(core.ended()));
                 };
                 match command(&mut channel) {
-                    Err(Misuse::Blocked) => None,
+                    Err(misuse) if must_wait(misuse) => None,
                     Err(misuse) => Some(Err(core.over.clone().unwrap_or(Error::Misuse(misuse)))),
                     Ok(result) => {
                         if let (true, Some(request), Some(state)) =

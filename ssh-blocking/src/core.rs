@@ -529,6 +529,14 @@ impl<R: Role> Core<R> {
     }
 }
 
+/// Whether a request of ours has to wait: for room in the output, or until the peer has answered earlier ones.
+pub(crate) fn must_wait(misuse: Misuse) -> bool {
+    matches!(
+        misuse,
+        Misuse::Blocked | Misuse::Limit("pending_opens" | "pending_requests")
+    )
+}
+
 impl ChannelState {
     /// Wakes whoever waits for `wish` or for anything; says how many threads that were.
     fn wake(&self, wish: Wish) -> u64 {

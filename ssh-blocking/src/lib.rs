@@ -45,10 +45,10 @@ pub use error::{Error, HostKeyRefused};
 pub use events::{ChannelEvent, ChannelEvents};
 pub use exit::ExitStatus;
 pub use forward::{Forward, Forwarding};
-pub use pending::{OpenVerdict, PendingChannel};
+pub use pending::PendingChannel;
 pub use server::{
-    Handler, MaxStartups, Server, ServerConnection, ServerHandle, ServerOptions, Session, Task,
-    Verdict,
+    Handler, MaxStartups, OpenVerdict, Server, ServerConnection, ServerHandle, ServerOptions,
+    Session, Task, Verdict,
 };
 pub use ssh_proto;
 pub use ssh_proto::{ForwardPolicy, ForwardTarget};

@@ -53,6 +53,7 @@ mod exit;
 mod forward;
 mod pending;
 mod pump;
+mod requests;
 mod server;
 mod split;
 mod waiters;
@@ -70,9 +71,10 @@ pub use error::{Error, HostKeyRefused};
 pub use events::{ChannelEvent, ChannelEvents, Event, Events};
 pub use exit::ExitStatus;
 pub use forward::{Forward, ForwardHandle, Forwarding};
+pub use pending::PendingChannel;
 pub use server::{
-    Handler, MaxStartups, OpenVerdict, PendingChannel, PendingFn, Server, ServerConnection,
-    ServerHandle, ServerOptions, Session, Task, Verdict,
+    Handler, MaxStartups, OpenVerdict, PendingFn, Server, ServerConnection, ServerHandle,
+    ServerOptions, Session, Task, Verdict,
 };
 pub use split::{ReadHalf, WriteHalf};
 pub use ssh_proto;

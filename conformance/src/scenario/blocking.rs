@@ -1,6 +1,7 @@
 //! The backend `ssh-blocking`. Each list of a script has a thread of its own, so what is a future elsewhere may block.
 
 use std::collections::BTreeMap;
+use std::future::ready;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -9,8 +10,8 @@ use std::time::Duration;
 
 use ssh_blocking::{
     AuthOutcome, Channel, ChannelEvents, Child, Client, ClientOptions, Error, ExitStatus, Handler,
-    HostKeyPolicy, OpenVerdict, Server, ServerChannel, ServerConnection, ServerOptions, Session,
-    Task, Verdict,
+    HostKeyPolicy, OpenVerdict, PendingChannel, Server, ServerChannel, ServerConnection,
+    ServerOptions, Session, Task, Verdict,
 };
 use ssh_proto::error::DisconnectReason;
 use ssh_proto::key::PublicKey;
@@ -21,11 +22,11 @@ use ssh_proto::{
 };
 
 use super::link::{
-    BoxFuture, CUT, Chan, Event, Failure, Link, Outcome, Tell, block_on, ending, told,
+    BoxFuture, CUT, Chan, Event, Failure, Link, Opened, Outcome, Tell, block_on, ending, told,
 };
 use super::policy::{Judgement, sign};
 use super::script::{Exit, Kind, Login, Run};
-use super::side::{Opening, Reaction, Side};
+use super::side::{Opening, Reaction, Script, Side};
 use crate::pair::user_key;
 
 /// Plays the client's side.
@@ -39,9 +40,13 @@ pub(super) fn client(side: Arc<Side>, stream: TcpStream, config: ClientConfig) {
     let options = ClientOptions::new(HostKeyPolicy::AcceptAny)
         .config(config)
         .on_banner(move |text| shows.banner(text))
-        .check_channel_open(move |kind| verdict(&opens, kind))
+        .on_channel_open(move |pending| match opens.opening(pending.kind()) {
+            Opening::Play(script, data) => accept(&opens, pending, script, data),
+            Opening::Refuse(reason, text) => pending.refuse(reason, text),
+            Opening::Session => drop(pending),
+        })
         .check_channel_request(move |id, name, data| {
-            requests.requested(id, &custom(name, data)) == Reaction::Grant
+            requests.requested(id, &custom(name, data)).is_granted()
         })
         .check_global_request(move |name, data| globals.global(name, data));
     let client = Client::connect_stream(stream, options).expect("a key exchange");
@@ -58,7 +63,7 @@ pub(super) fn server(side: Arc<Side>, stream: TcpStream, config: ServerConfig) {
     let options = ServerOptions::new(config, move |_| Handles(Arc::clone(&handled)));
     // How it ends is in the log.
     _ = Server::new(options).serve_stream(stream, None);
-    block_on(side.idle());
+    block_on(side.done());
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -107,23 +112,16 @@ fn status(exit: &Exit) -> ExitStatus {
     }
 }
 
-/// The verdict on a channel, in either role.
-fn verdict<R: BlockingRole>(side: &Arc<Side>, kind: &OpenKind) -> OpenVerdict<R> {
-    match side.opening(kind) {
-        Opening::Refuse(reason, text) => OpenVerdict::Refuse {
-            reason,
-            description: text.to_owned(),
-        },
-        Opening::Session => OpenVerdict::Accept,
-        Opening::Play(index, data) => {
-            let side = Arc::clone(side);
-            OpenVerdict::handle(move |pending| {
-                // It fails when the connection has ended.
-                if let Ok(channel) = pending.accept_with(data.as_bytes()) {
-                    side.play_accepted(index, BlockingChan::new(channel, None));
-                }
-            })
-        }
+/// Opens a channel that the peer asks for, and plays its script.
+fn accept<R: BlockingRole>(
+    side: &Arc<Side>,
+    pending: PendingChannel<R>,
+    script: Script,
+    data: &str,
+) {
+    // It fails when the connection has ended.
+    if let Ok(channel) = pending.accept_with(data.as_bytes()) {
+        side.play_accepted(script, BlockingChan::boxed(channel, None));
     }
 }
 
@@ -175,7 +173,7 @@ struct BlockingChan<R: Role> {
 }
 
 impl<R: BlockingRole> BlockingChan<R> {
-    fn new(channel: Channel<R>, child: Option<Child>) -> Arc<dyn Chan> {
+    fn boxed(channel: Channel<R>, child: Option<Child>) -> Arc<dyn Chan> {
         Arc::new(Self {
             events: Mutex::new(channel.events()),
             channel,
@@ -229,8 +227,8 @@ impl<R: BlockingRole> Chan for BlockingChan<R> {
         Box::pin(async move { R::exit(&self.channel, exit).map_err(failed) })
     }
 
-    fn tell(&self, what: Tell) -> Outcome {
-        match what {
+    fn tell(&self, what: Tell) -> BoxFuture<'_, Outcome> {
+        let told = match what {
             Tell::Eof => self.channel.shutdown_write(),
             Tell::EndOfWrite => self.channel.shutdown_read(),
             Tell::CombineStderr => self.channel.combine_stderr(),
@@ -239,8 +237,8 @@ impl<R: BlockingRole> Chan for BlockingChan<R> {
                 self.channel.close();
                 Ok(())
             }
-        }
-        .map_err(failed)
+        };
+        Box::pin(ready(told.map_err(failed)))
     }
 
     fn event(&self) -> BoxFuture<'_, Option<Event>> {
@@ -266,7 +264,7 @@ struct ClientLink {
 }
 
 impl ClientLink {
-    fn open_now(&self, kind: &Kind) -> Result<(Arc<dyn Chan>, Vec<u8>), Error> {
+    fn open_now(&self, kind: &Kind) -> Result<Opened, Error> {
         let client = &self.client;
         let mut data = Vec::new();
         let mut child = None;
@@ -308,7 +306,7 @@ impl ClientLink {
                 return Err(Error::Refused("a server's channel"));
             }
         };
-        Ok((BlockingChan::new(channel, child), data))
+        Ok((BlockingChan::boxed(channel, child), data))
     }
 
     fn log_in_now(&self, login: Login) -> Result<(bool, String), Error> {
@@ -349,7 +347,7 @@ impl ClientLink {
 }
 
 impl Link for ClientLink {
-    fn open<'a>(&'a self, kind: &'a Kind) -> BoxFuture<'a, Outcome<(Arc<dyn Chan>, Vec<u8>)>> {
+    fn open<'a>(&'a self, kind: &'a Kind) -> BoxFuture<'a, Outcome<Opened>> {
         Box::pin(async move { self.open_now(kind).map_err(failed) })
     }
 
@@ -410,6 +408,10 @@ impl Link for ClientLink {
         })
     }
 
+    fn rest(&self, time: Duration) -> BoxFuture<'_, ()> {
+        Box::pin(async move { thread::sleep(time) })
+    }
+
     fn disconnect<'a>(&'a self, reason: DisconnectReason, text: &'a str) -> BoxFuture<'a, ()> {
         Box::pin(async move { self.client.disconnect_with(reason, text) })
     }
@@ -429,7 +431,7 @@ impl Link for ClientLink {
 struct ServerLink(ServerConnection);
 
 impl ServerLink {
-    fn open_now(&self, kind: &Kind) -> Result<(Arc<dyn Chan>, Vec<u8>), Error> {
+    fn open_now(&self, kind: &Kind) -> Result<Opened, Error> {
         let mut data = Vec::new();
         let channel = match kind {
             Kind::ForwardedTcpip(address, port, host, from) => {
@@ -447,12 +449,12 @@ impl ServerLink {
             }
             _ => return Err(Error::Refused("a client's channel")),
         };
-        Ok((BlockingChan::new(channel, None), data))
+        Ok((BlockingChan::boxed(channel, None), data))
     }
 }
 
 impl Link for ServerLink {
-    fn open<'a>(&'a self, kind: &'a Kind) -> BoxFuture<'a, Outcome<(Arc<dyn Chan>, Vec<u8>)>> {
+    fn open<'a>(&'a self, kind: &'a Kind) -> BoxFuture<'a, Outcome<Opened>> {
         Box::pin(async move { self.open_now(kind).map_err(failed) })
     }
 
@@ -483,6 +485,10 @@ impl Link for ServerLink {
             }
             Ok(())
         })
+    }
+
+    fn rest(&self, time: Duration) -> BoxFuture<'_, ()> {
+        Box::pin(async move { thread::sleep(time) })
     }
 
     fn disconnect<'a>(&'a self, reason: DisconnectReason, text: &'a str) -> BoxFuture<'a, ()> {
@@ -516,17 +522,17 @@ impl Handles {
     }
 
     fn grants(&self, id: ChannelId, request: &ChannelRequest) -> bool {
-        self.0.requested(id, request) == Reaction::Grant
+        self.0.requested(id, request).is_granted()
     }
 
     fn runs(&self, session: &Session, run: &Run) -> Option<Task> {
-        let Reaction::Run(index) = self.0.requested(session.channel, &run.request()) else {
+        let Reaction::Run(script) = self.0.requested(session.channel, &run.request()) else {
             return None;
         };
         let side = Arc::clone(&self.0);
         Some(Box::new(move |channel| {
-            let chan = BlockingChan::new(channel, None);
-            status(&block_on(side.run_program(index, chan)))
+            let chan = BlockingChan::boxed(channel, None);
+            status(&block_on(side.run_program(script, chan)))
         }))
     }
 }
@@ -570,7 +576,17 @@ impl Handler for Handles {
     }
 
     fn check_channel_open(&mut self, kind: &OpenKind) -> OpenVerdict {
-        verdict(&self.0, kind)
+        match self.0.opening(kind) {
+            Opening::Refuse(reason, text) => OpenVerdict::Refuse {
+                reason,
+                description: text.to_owned(),
+            },
+            Opening::Session => OpenVerdict::Accept,
+            Opening::Play(script, data) => {
+                let side = Arc::clone(&self.0);
+                OpenVerdict::handle(move |pending| accept(&side, pending, script, data))
+            }
+        }
     }
 
     fn check_pty(&mut self, session: &Session, pty: &PtyRequest) -> bool {

@@ -7,6 +7,7 @@ use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{self, Thread};
+use std::time::Duration;
 
 use ssh_proto::error::DisconnectReason;
 use ssh_proto::{
@@ -83,7 +84,7 @@ pub enum Event {
     Closed,
 }
 
-/// Something that is done at once.
+/// Something that is done without an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Tell {
@@ -111,16 +112,19 @@ pub trait Chan: Send + Sync {
     fn ask<'a>(&'a self, request: &'a ChannelRequest, want_reply: bool) -> BoxFuture<'a, Outcome>;
     /// Says how a program ended.
     fn exit<'a>(&'a self, exit: &'a Exit) -> BoxFuture<'a, Outcome>;
-    /// Does something at once.
-    fn tell(&self, what: Tell) -> Outcome;
+    /// Does something that has no answer.
+    fn tell(&self, what: Tell) -> BoxFuture<'_, Outcome>;
     /// The next event; `None` after the last one. One caller at a time.
     fn event(&self) -> BoxFuture<'_, Option<Event>>;
 }
 
+/// A channel that was opened, and the data of its confirmation.
+pub type Opened = (Arc<dyn Chan>, Vec<u8>);
+
 /// A connection, as a backend has it.
 pub trait Link: Send + Sync {
     /// Opens a channel; with the data of the confirmation.
-    fn open<'a>(&'a self, kind: &'a Kind) -> BoxFuture<'a, Outcome<(Arc<dyn Chan>, Vec<u8>)>>;
+    fn open<'a>(&'a self, kind: &'a Kind) -> BoxFuture<'a, Outcome<Opened>>;
     /// Makes a request about the connection; the data of the answer.
     fn global<'a>(
         &'a self,
@@ -132,6 +136,8 @@ pub trait Link: Send + Sync {
     fn rekey(&self) -> BoxFuture<'_, Outcome>;
     /// Waits until so many key exchanges are done, besides the first.
     fn rekeyed(&self, count: u64) -> BoxFuture<'_, Outcome>;
+    /// Lets time pass.
+    fn rest(&self, time: Duration) -> BoxFuture<'_, ()>;
     /// Ends the connection.
     fn disconnect<'a>(&'a self, reason: DisconnectReason, text: &'a str) -> BoxFuture<'a, ()>;
     /// Waits until the connection has ended; how.

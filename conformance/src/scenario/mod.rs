@@ -16,17 +16,21 @@
 //! | `hub` | the core alone as a backend, for whoever turns it |
 //! | `simulated` | two hubs on a network in memory, with a clock of their own |
 //! | `play` | two backends joined by a socket, each in any role |
-//! | `blocking` | the backend `ssh-blocking` |
+//! | `blocking`, `tokio`, `mio` | the adapters as backends |
+//! | `socket` | the core alone on a socket |
 
 mod blocking;
 pub mod hub;
 pub mod link;
 pub mod log;
+mod mio;
 mod play;
 pub mod policy;
 pub mod script;
 pub mod side;
 mod simulated;
+mod socket;
+mod tokio;
 pub mod world;
 
 pub use play::{BACKENDS, Backend, play};

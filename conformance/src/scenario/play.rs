@@ -17,12 +17,23 @@ use super::world::World;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[expect(clippy::exhaustive_enums, reason = "all that there are")]
 pub enum Backend {
+    /// The core alone, turned by the simplest loop.
+    Core,
     /// `ssh-blocking`.
     Blocking,
+    /// `ssh-tokio`.
+    Tokio,
+    /// `ssh-mio`.
+    Mio,
 }
 
 /// All backends.
-pub const BACKENDS: [Backend; 1] = [Backend::Blocking];
+pub const BACKENDS: [Backend; 4] = [
+    Backend::Core,
+    Backend::Blocking,
+    Backend::Tokio,
+    Backend::Mio,
+];
 
 /// A scenario that takes longer hangs.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -30,13 +41,19 @@ const PATIENCE: Duration = Duration::from_secs(60);
 impl Backend {
     fn client(self, side: Arc<Side>, stream: TcpStream, config: ClientConfig) {
         match self {
+            Self::Core => super::socket::client(side, stream, config),
             Self::Blocking => super::blocking::client(side, stream, config),
+            Self::Tokio => super::tokio::client(side, stream, config),
+            Self::Mio => super::mio::client(side, stream, config),
         }
     }
 
     fn server(self, side: Arc<Side>, stream: TcpStream, config: ServerConfig) {
         match self {
+            Self::Core => super::socket::server(side, stream, config),
             Self::Blocking => super::blocking::server(side, stream, config),
+            Self::Tokio => super::tokio::server(side, stream, config),
+            Self::Mio => super::mio::server(side, stream, config),
         }
     }
 }
@@ -75,7 +92,10 @@ pub fn play(scenario: &Scenario, client: Backend, server: Backend) -> Vec<String
             Ok(()) => {}
             // One of them has panicked, which shows below.
             Err(RecvTimeoutError::Disconnected) => break,
-            Err(RecvTimeoutError::Timeout) => panic!("it hangs:\n{}", world.report()),
+            Err(RecvTimeoutError::Timeout) => panic!(
+                "{client:?} client, {server:?} server: it hangs:\n{}",
+                world.report()
+            ),
         }
     }
     near.join().expect("the client's backend");

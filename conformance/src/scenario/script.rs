@@ -1,5 +1,7 @@
 //! What a scenario says: plain data, the same for every backend and for both roles.
 
+use std::time::Duration;
+
 use ssh_proto::error::DisconnectReason;
 use ssh_proto::{
     ChannelRequest, ClientConfig, ExitSignal, ForwardAddress, OpenFailureReason, PtyRequest,
@@ -77,6 +79,10 @@ pub enum Login {
 pub enum Deed {
     /// Opens the channel of that name, and starts this side's script on it.
     Open(String),
+    /// Opens channels all at the same time.
+    OpenAtOnce(Vec<String>),
+    /// Lets time pass, so that keepalives are sent. It needs a keepalive to pass on a network in memory.
+    Rest(Duration),
     /// Waits until a channel is over on this side: closed, or not opened.
     Join(String),
     /// Makes a request about the connection.

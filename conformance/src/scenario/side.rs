@@ -22,28 +22,40 @@ pub struct Side {
     link: OnceLock<Arc<dyn Link>>,
 }
 
+/// A script that is to be played. The side is not through before it was, or was dropped.
+#[must_use = "it is to be played"]
+pub struct Script {
+    index: usize,
+    busy: Busy,
+}
+
 /// What is to be done about a channel that the peer asks for.
-#[derive(Debug, Clone, PartialEq, Eq)]
 #[expect(clippy::exhaustive_enums, reason = "every backend does all of it")]
 pub enum Opening {
     /// Refuse it.
     Refuse(OpenFailureReason, &'static str),
     /// Accept it: a program may be started on it.
     Session,
-    /// Accept it with that data, and [play](Side::play_accepted) the script of that number.
-    Play(usize, &'static str),
+    /// Accept it with that data, and [play](Side::play_accepted) the script.
+    Play(Script, &'static str),
 }
 
 /// What is to be done about a request of the peer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[expect(clippy::exhaustive_enums, reason = "every backend does all of it")]
 pub enum Reaction {
     /// Refuse it.
     Refuse,
     /// Grant it.
     Grant,
-    /// Grant it, and run the program: [`Side::run_program`] of that number.
-    Run(usize),
+    /// Grant it, and run the program: [`Side::run_program`].
+    Run(Script),
+}
+
+impl Reaction {
+    /// Whether it is granted.
+    pub const fn is_granted(&self) -> bool {
+        !matches!(self, Self::Refuse)
+    }
 }
 
 /// Counts something that goes on.
@@ -85,6 +97,11 @@ impl Side {
         &self.scenario
     }
 
+    fn script(&self, index: usize) -> Script {
+        let busy = self.busy();
+        Script { index, busy }
+    }
+
     fn busy(&self) -> Busy {
         let who = self.who.name();
         self.world.begin(who);
@@ -94,9 +111,15 @@ impl Side {
         }
     }
 
-    /// Waits until nothing goes on on this side.
-    pub async fn idle(&self) {
+    /// Waits until [`run`](Self::run) is through, whoever runs it, and all that began after it.
+    pub async fn done(&self) {
+        self.world.wait(&self.is_done()).await;
         self.world.idle(self.who.name()).await;
+    }
+
+    /// The latch that opens then.
+    fn is_done(&self) -> String {
+        format!("{} is done", self.who.name())
     }
 
     // What the peer asks.
@@ -150,7 +173,7 @@ impl Side {
         match channel.verdict {
             Verdict::Accept(data) => {
                 self.log.opened(&channel.name, format!("{asked} accepted"));
-                Opening::Play(index, data)
+                Opening::Play(self.script(index), data)
             }
             Verdict::Refuse(reason, text) => {
                 self.log.opened(&channel.name, format!("{asked} refused"));
@@ -171,7 +194,7 @@ impl Side {
             granted = found.is_some() && !words.contains(" no");
             if let (Some(index), true) = (found, granted) {
                 self.name(id, &channels[index].name);
-                reaction = Reaction::Run(index);
+                reaction = Reaction::Run(self.script(index));
             }
         }
         let verdict = if granted { "granted" } else { "refused" };
@@ -226,8 +249,8 @@ impl Side {
     }
 
     /// The latch that opens when one list of a script is through.
-    fn done(&self, name: &str, track: usize) -> String {
-        format!("{} {name} {track} is done", self.who.name())
+    fn through(&self, name: &str, track: usize) -> String {
+        format!("{} {name} {track} is through", self.who.name())
     }
 
     // What this side does.
@@ -245,6 +268,7 @@ impl Side {
         let busy = self.busy();
         if self.who == Who::Client {
             for login in &self.scenario.logins {
+                self.world.at(self.who.name(), format!("{login:?}"));
                 let told = link.log_in(login).await;
                 let (is_in, words) = told.unwrap_or_else(|failure| (true, failure.to_string()));
                 self.log.did(words);
@@ -269,13 +293,29 @@ impl Side {
         self.world
             .at(self.who.name(), "until its channels are over");
         drop(busy);
-        self.idle().await;
+        self.world.idle(self.who.name()).await;
         self.world.at(self.who.name(), "done");
+        self.world.mark(&self.is_done());
     }
 
     async fn perform(self: &Arc<Self>, link: &dyn Link, deed: &Deed) -> Outcome {
         match deed {
             Deed::Open(name) => self.open(link, name).await?,
+            Deed::OpenAtOnce(names) => {
+                for name in names {
+                    let (side, name, busy) = (Arc::clone(self), name.clone(), self.busy());
+                    let shared = self.link.get().cloned();
+                    link.spawn(Box::pin(async move {
+                        if let Some(link) = shared
+                            && let Err(failure) = side.open(&*link, &name).await
+                        {
+                            side.log.did(failure.to_string());
+                        }
+                        drop(busy);
+                    }));
+                }
+            }
+            Deed::Rest(time) => link.rest(*time).await,
             Deed::Join(name) => self.world.wait(&self.over(name)).await,
             Deed::Global {
                 name,
@@ -349,20 +389,22 @@ impl Side {
     }
 
     /// Plays the script of a channel that the peer opened and that was accepted.
-    pub fn play_accepted(self: &Arc<Self>, index: usize, chan: Arc<dyn Chan>) {
-        self.name(chan.id(), &self.scenario.channels[index].name);
-        self.start(index, chan, false);
+    pub fn play_accepted(self: &Arc<Self>, script: Script, chan: Arc<dyn Chan>) {
+        self.name(chan.id(), &self.scenario.channels[script.index].name);
+        self.start(script.index, chan, false);
+        drop(script.busy);
     }
 
     /// Runs a program that was granted, until it ends so. What follows is the backend's: how it ended, EOF and CLOSE.
-    pub async fn run_program(self: Arc<Self>, index: usize, chan: Arc<dyn Chan>) -> Exit {
-        let _busy = self.busy();
+    pub async fn run_program(self: Arc<Self>, script: Script, chan: Arc<dyn Chan>) -> Exit {
+        let Script { index, busy } = script;
         self.start(index, Arc::clone(&chan), true);
         let exit = self.track(index, 0, &*chan).await;
         let channel = &self.scenario.channels[index];
         for track in 1..channel.tracks(self.who).len() {
-            self.world.wait(&self.done(&channel.name, track)).await;
+            self.world.wait(&self.through(&channel.name, track)).await;
         }
+        drop(busy);
         exit
     }
 
@@ -377,7 +419,7 @@ impl Side {
             link.spawn(Box::pin(async move {
                 side.track(index, track, &*chan).await;
                 let name = &side.scenario.channels[index].name;
-                side.world.mark(&side.done(name, track));
+                side.world.mark(&side.through(name, track));
                 drop(busy);
             }));
         }
@@ -483,11 +525,11 @@ impl Player<'_> {
                 }
                 self.write_all(Stream::DATA, &bytes).await?;
             },
-            Act::Discard(stream) => chan.tell(Tell::Discard(*stream))?,
-            Act::CombineStderr => chan.tell(Tell::CombineStderr)?,
-            Act::Eof => chan.tell(Tell::Eof)?,
-            Act::EndOfWrite => chan.tell(Tell::EndOfWrite)?,
-            Act::Close => chan.tell(Tell::Close)?,
+            Act::Discard(stream) => chan.tell(Tell::Discard(*stream)).await?,
+            Act::CombineStderr => chan.tell(Tell::CombineStderr).await?,
+            Act::Eof => chan.tell(Tell::Eof).await?,
+            Act::EndOfWrite => chan.tell(Tell::EndOfWrite).await?,
+            Act::Close => chan.tell(Tell::Close).await?,
             Act::Expect(words) => {
                 let latch = self.side.asked(&self.channel.name, words);
                 self.side.world.wait(&latch).await;

@@ -103,6 +103,10 @@ impl Simulation {
             any |= carry(client, server, &mut *self.to_server, to_server, self.now);
             any |= carry(server, client, &mut *self.to_client, to_client, self.now);
         }
+        // What is said to who has hung up is heard by nobody.
+        let mut lost = [0; 4_096];
+        while client.closed().is_some() && self.to_client.receive(&mut lost, self.now) > 0 {}
+        while server.closed().is_some() && self.to_server.receive(&mut lost, self.now) > 0 {}
         let through = |wire: &dyn Direction| wire.next_arrival().is_none() && !wire.may_hold_more();
         let server_hears_no_more = self.world.is_cut()
             || client.closed().is_some() && client.output().is_empty() && through(&*self.to_server);

@@ -121,3 +121,16 @@ fn nothing_lets_in_who_needs_no_proof() {
         "#,
     );
 }
+
+#[test]
+fn who_guesses_too_often_is_thrown_out() {
+    let scenario = after([Login::Password("alice", "guess"); 7]);
+    everywhere(
+        &scenario,
+        r#"
+        client: refused, publickey,password,keyboard-interactive; refused, publickey,password,keyboard-interactive; refused, publickey,password,keyboard-interactive; refused, publickey,password,keyboard-interactive; refused, publickey,password,keyboard-interactive; disconnected by the peer: 14 "too many authentication failures"; disconnected by the peer: 14 "too many authentication failures"
+        client work: not started: disconnected by the peer: 14 "too many authentication failures"
+        server: password of alice refused; password of alice refused; password of alice refused; password of alice refused; password of alice refused; password of alice refused; protocol error by the peer: too many authentication failures
+        "#,
+    );
+}

@@ -123,3 +123,33 @@ fn no_more_sessions_are_opened_when_that_was_promised() {
         "#,
     );
 }
+
+#[test]
+fn more_channels_may_be_wanted_at_once_than_may_be_pending() {
+    let mut scenario = Scenario::new().configure(|client, server| {
+        client.transport.limits.pending_opens = 4;
+        server.transport.limits.pending_opens = 4;
+    });
+    let names: Vec<String> = (0..40).map(|i| format!("c{i:02}")).collect();
+    let mut client = vec!["client: in; disconnected".to_owned()];
+    let mut server = vec![
+        r#"server: publickey of alice accepted; alice is in; disconnected by the peer: 11 """#
+            .to_owned(),
+    ];
+    for name in &names {
+        scenario = scenario.channel(
+            command(name)
+                .client([read_all()])
+                .server([write(9), exit(0)]),
+        );
+        client.push(format!(
+            "client {name}: opened; data 9 of server's; exit 0; eof; closed"
+        ));
+        server.push(format!("server {name}: exec {name} granted; closed"));
+    }
+    let mut deeds = vec![Deed::OpenAtOnce(names.clone())];
+    deeds.extend(names.iter().map(|name| join(name)));
+    deeds.push(bye());
+    client.append(&mut server);
+    everywhere(&scenario.client(deeds), &client.join("\n"));
+}

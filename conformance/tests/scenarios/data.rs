@@ -1,8 +1,8 @@
 //! Data: both directions, both streams, windows, half-close, and ends in every order (RFC 4254 sections 5.2 and 5.3).
 
 use conformance::scenario::{
-    Act, Exit, Kind, Run, Scenario, command, exec, exit, program, read, read_all, read_stderr,
-    session, write, write_stderr,
+    Act, Deed, Exit, Kind, Run, Scenario, bye, command, exec, exit, join, open, program, read,
+    read_all, read_stderr, session, write, write_stderr,
 };
 use ssh_proto::Stream;
 
@@ -90,7 +90,7 @@ fn stderr_may_be_read_in_one_stream_with_stdout() {
         .channel(
             session("b")
                 .client([Act::CombineStderr, exec("b"), read_all()])
-                .server(writes.clone()),
+                .server(writes),
         )
         // What came before is not lost by it.
         .channel(
@@ -255,10 +255,12 @@ fn a_writer_is_told_that_nobody_reads_any_more() {
 fn a_writer_is_told_that_the_channel_is_closed() {
     let yes = command("yes").client([read(10_000), Act::Close]).server([
         Act::WriteUntilClosed(Stream::DATA),
+        Act::Mark("told"),
         Act::Return(Exit::Missing),
     ]);
+    let deeds = [open("yes"), join("yes"), Deed::Await("told"), bye()];
     everywhere(
-        &Scenario::new().channel(yes).heavy(),
+        &Scenario::new().channel(yes).heavy().client(deeds),
         r#"
         client: in; disconnected
         client yes: opened; data 10000 of server's; closed

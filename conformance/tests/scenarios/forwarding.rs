@@ -36,7 +36,7 @@ fn connections_to_a_forwarded_port_become_channels() {
             Deed::Await("connected"),
             join("a"),
             join("b"),
-            Deed::Cancel(bound.clone()),
+            Deed::Cancel(bound),
             Deed::Mark("cancelled"),
             Deed::Await("server d is over"),
             bye(),

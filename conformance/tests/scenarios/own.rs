@@ -1,8 +1,11 @@
 //! Kinds of channels and requests of the caller's own, in both directions; PING; requests that only want an answer.
 
+use std::time::Duration;
+
 use conformance::scenario::{
     Act, ChannelScript, Deed, Kind, Scenario, ask, bye, custom, join, open, read_all, write,
 };
+use ssh_proto::config::Keepalive;
 use ssh_proto::{ClientConfig, OpenFailureReason, ServerConfig};
 
 use crate::everywhere;
@@ -145,18 +148,20 @@ fn requests_about_the_connection_are_answered_both_ways() {
 
 #[test]
 fn a_client_refuses_channels_that_it_did_not_ask_for() {
+    let by_server = |name: &str, kind| ChannelScript::new(name, kind).by_server();
     let scenario = Scenario::new()
-        .channel(kind("a", "").by_server())
-        .channel(ChannelScript::new(
+        .channel(by_server("a", Kind::Custom(KIND, "")))
+        .channel(by_server(
             "b",
             Kind::ForwardedTcpip("localhost", 80, "127.0.0.1", 9),
         ))
-        .channel(ChannelScript::new(
-            "c",
-            Kind::ForwardedStreamlocal("/run/x"),
-        ))
-        .client([Deed::Await("server c is over"), bye()])
-        .server([open("a"), open("b"), open("c")]);
+        .channel(by_server("c", Kind::ForwardedStreamlocal("/run/x")))
+        .channel(by_server("d", Kind::Custom("session", "")))
+        .channel(by_server("e", Kind::Custom("direct-tcpip", "")))
+        .channel(by_server("f", Kind::Custom("x11", "")))
+        .channel(by_server("g", Kind::Custom("auth-agent@openssh.com", "")))
+        .client([Deed::Await("server g is over"), bye()])
+        .server(["a", "b", "c", "d", "e", "f", "g"].map(open));
     everywhere(
         &scenario,
         r#"
@@ -165,6 +170,48 @@ fn a_client_refuses_channels_that_it_did_not_ask_for() {
         server a: not opened: 3
         server b: not opened: 1
         server c: not opened: 1
+        server d: not opened: 1
+        server e: not opened: 1
+        server f: not opened: 3
+        server g: not opened: 3
+        "#,
+    );
+}
+
+#[test]
+fn keepalives_do_not_disturb_the_answers_to_other_requests() {
+    let global = |data| Deed::Global {
+        name: "ask@example.com",
+        data,
+        want_reply: true,
+    };
+    let rest = Deed::Rest(Duration::from_millis(20));
+    let mut client = Vec::new();
+    let mut server = Vec::new();
+    for (mine, yours) in [("one", "eins"), ("no, two", "zwei"), ("three", "no, drei")] {
+        client.extend([global(mine), rest.clone()]);
+        server.extend([global(yours), rest.clone()]);
+    }
+    client.extend([Deed::Await("done"), bye()]);
+    server.push(Deed::Mark("done"));
+    let scenario = Scenario::new()
+        .configure(|client, server| {
+            both_know(client, server);
+            // Nobody is taken for dead here: how long that takes is tested where time can be told.
+            let keepalive = Keepalive {
+                interval: Duration::from_millis(3),
+                count: 1_000_000,
+            };
+            client.transport.keepalive = Some(keepalive);
+            server.transport.keepalive = Some(keepalive);
+        })
+        .client(client)
+        .server(server);
+    everywhere(
+        &scenario,
+        r#"
+        client: in; ask@example.com: "you said one"; ask@example.com: refused; ask@example.com: "you said three"; ask@example.com "eins" granted; ask@example.com "zwei" granted; ask@example.com "no, drei" refused; disconnected
+        server: ask@example.com: "you said eins"; ask@example.com: "you said zwei"; ask@example.com: refused; publickey of alice accepted; alice is in; ask@example.com "one" granted; ask@example.com "no, two" refused; ask@example.com "three" granted; disconnected by the peer: 11 ""
         "#,
     );
 }

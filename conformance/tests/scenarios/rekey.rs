@@ -102,6 +102,47 @@ fn each_side_starts_a_key_exchange_while_data_flows() {
 }
 
 #[test]
+fn both_sides_may_start_a_key_exchange_at_once() {
+    let cat = command("cat")
+        .client([
+            write(500_000),
+            Act::Await("client has new keys"),
+            write(500_000),
+            Act::Eof,
+        ])
+        .client([read_all()])
+        .server([Act::Echo, exit(0)]);
+    let scenario = Scenario::new()
+        .heavy()
+        .channel(cat)
+        .client([
+            open("cat"),
+            Deed::Mark("ready"),
+            Deed::Rekey,
+            Deed::AwaitRekeys(1),
+            Deed::Mark("client has new keys"),
+            join("cat"),
+            Deed::Await("server has new keys"),
+            bye(),
+        ])
+        .server([
+            Deed::Await("ready"),
+            Deed::Rekey,
+            Deed::AwaitRekeys(1),
+            Deed::Mark("server has new keys"),
+        ]);
+    everywhere(
+        &scenario,
+        r#"
+        client: in; new keys; disconnected
+        client cat: opened; data 1000000 of client's; exit 0; eof; closed
+        server: new keys; publickey of alice accepted; alice is in; disconnected by the peer: 11 ""
+        server cat: exec cat granted; data 1000000 of client's; eof; closed
+        "#,
+    );
+}
+
+#[test]
 fn many_channels_work_at_once_while_one_is_stalled_and_keys_change() {
     let mut scenario = Scenario::new()
         .heavy()

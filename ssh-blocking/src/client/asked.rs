@@ -5,21 +5,21 @@ use std::sync::Weak;
 
 use ssh_proto::{
     Answer, ChannelId, ChannelRequest, ClientRole, GlobalRequestKind, GlobalRequestReceived,
-    OpenFailureReason, OpenKind, OpenRequest, RequestToken,
+    OpenFailureReason, OpenRequest, RequestToken,
 };
 
 use crate::channel::Owner;
 use crate::driver::Shared;
-use crate::pending::{OpenVerdict, decide};
+use crate::pending::PendingChannel;
 
-type CheckOpen = Box<dyn FnMut(&OpenKind) -> OpenVerdict<ClientRole> + Send>;
+type OnOpen = Box<dyn FnMut(PendingChannel<ClientRole>) + Send>;
 type CheckRequest = Box<dyn FnMut(ChannelId, &str, &[u8]) -> bool + Send>;
 type CheckGlobal = Box<dyn FnMut(&str, &[u8]) -> Option<Vec<u8>> + Send>;
 
 /// Who decides. At first nobody, which refuses.
 #[derive(Default)]
 pub(super) struct Asked {
-    pub(super) open: Option<CheckOpen>,
+    pub(super) open: Option<OnOpen>,
     pub(super) request: Option<CheckRequest>,
     pub(super) global: Option<CheckGlobal>,
 }
@@ -32,10 +32,8 @@ impl Asked {
         owner: &Weak<Owner<ClientRole>>,
         request: OpenRequest,
     ) {
-        let verdict = self.open.as_mut().map(|check| check(request.kind()));
-        match (verdict, owner.upgrade()) {
-            // What was opened and is held by nobody is dropped here.
-            (Some(verdict), Some(owner)) => _ = decide(owner, request, verdict),
+        match (&mut self.open, owner.upgrade()) {
+            (Some(open), Some(owner)) => open(PendingChannel::new(owner, request)),
             _ => shared.act(|core| {
                 let reason = OpenFailureReason::ADMINISTRATIVELY_PROHIBITED;
                 _ = core.conn.refuse_open(request, reason, "");

@@ -13,10 +13,10 @@ use std::time::{Duration, Instant};
 
 use ssh_proto::error::DisconnectReason;
 use ssh_proto::key::PublicKey;
-use ssh_proto::{ClientEvent, ClientRole, Connection, Misuse, Negotiated, OpenChannel, Program};
+use ssh_proto::{ClientEvent, ClientRole, Connection, Negotiated, OpenChannel, Program};
 
 use crate::channel::{Channel, Owner, after};
-use crate::core::{Call, Interest, Sorted};
+use crate::core::{Call, Interest, Sorted, must_wait};
 use crate::driver::{Shared, seed};
 use crate::error::{Error, HostKeyRefused};
 use crate::forward::Routes;
@@ -272,7 +272,7 @@ impl Client {
             None,
             "room for a request",
             |core| match core.conn.open(kind, Instant::now()) {
-                Err(Misuse::Blocked) => None,
+                Err(misuse) if must_wait(misuse) => None,
                 Err(misuse) => Some(Err(core.over.clone().unwrap_or(Error::Misuse(misuse)))),
                 Ok(id) => Some(Ok((id, core.add_channel(id, false)))),
             },
@@ -307,7 +307,7 @@ impl Client {
             None,
             "room for a request",
             |core| match core.conn.ping(data, Instant::now()) {
-                Err(Misuse::Blocked | Misuse::Limit(_)) => None,
+                Err(misuse) if must_wait(misuse) => None,
                 Err(misuse) => Some(Err(core.over.clone().unwrap_or(Error::Misuse(misuse)))),
                 Ok(()) => {
                     core.pings += 1;

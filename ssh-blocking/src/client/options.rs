@@ -7,12 +7,12 @@ use std::time::Duration;
 use ssh_proto::config::ClientConfig;
 use ssh_proto::key::PublicKey;
 use ssh_proto::log::LogRecord;
-use ssh_proto::{ChannelId, ClientRole, OpenKind};
+use ssh_proto::{ChannelId, ClientRole};
 
 use crate::driver::LogCallback;
 
 use crate::error::HostKeyRefused;
-use crate::pending::OpenVerdict;
+use crate::pending::PendingChannel;
 
 use super::asked::Asked;
 
@@ -162,16 +162,17 @@ impl ClientOptions {
         self
     }
 
-    /// May the server open this channel? Asked about kinds that the configuration lists
-    /// ([`channel_kinds`](ssh_proto::config::Extensions::channel_kinds)), and about what comes of
-    /// [`Client::request_forward`](crate::Client::request_forward). Without it nothing is opened but what comes of forwards.
+    /// The server asks for a channel: of a kind that the configuration lists
+    /// ([`channel_kinds`](ssh_proto::config::Extensions::channel_kinds)), or because of a
+    /// [`Client::request_forward`](crate::Client::request_forward). Dropping what is handed out refuses. Without this
+    /// callback all are refused but those of [`Client::forward_remote`](crate::Client::forward_remote) and its like.
     ///
     /// This callback and the two that follow are called one after the other, on the connection's own thread: they must
-    /// not wait for the server.
+    /// not wait for the server, so leave a channel to another thread.
     #[must_use]
-    pub fn check_channel_open(
+    pub fn on_channel_open(
         mut self,
-        callback: impl FnMut(&OpenKind) -> OpenVerdict<ClientRole> + Send + 'static,
+        callback: impl FnMut(PendingChannel<ClientRole>) + Send + 'static,
     ) -> Self {
         self.asked.open = Some(Box::new(callback));
         self

@@ -15,7 +15,7 @@ use ssh_proto::{
 
 use crate::channel::{Channel, Owner, after};
 use crate::client::Client;
-use crate::core::{Core, Interest};
+use crate::core::{Core, Interest, must_wait};
 use crate::error::Error;
 use crate::pending::Pending;
 
@@ -122,7 +122,7 @@ impl Client {
     }
 
     /// Has the server listen, for a caller that takes care of the channels itself: they come to
-    /// [`ClientOptions::check_channel_open`](crate::ClientOptions::check_channel_open), with the id that is returned here,
+    /// [`ClientOptions::on_channel_open`](crate::ClientOptions::on_channel_open), with the id that is returned here,
     /// along with where the server listens. What the address means is told at [`ForwardAddress::Tcpip`];
     /// [`forward_remote`](Self::forward_remote) and its like do everything.
     ///
@@ -165,7 +165,7 @@ impl Client {
             None,
             "room for a request",
             |core| match ask(core) {
-                Err(Misuse::Blocked) => None,
+                Err(misuse) if must_wait(misuse) => None,
                 Err(misuse) => Some(Err(core.over.clone().unwrap_or(Error::Misuse(misuse)))),
                 Ok(request) => {
                     core.replies.insert(request, None);
@@ -188,7 +188,7 @@ impl Client {
             None,
             "room for a request",
             |core| match core.conn.no_more_sessions(Instant::now()) {
-                Err(Misuse::Blocked) => None,
+                Err(misuse) if must_wait(misuse) => None,
                 other => Some(other.map_err(Error::Misuse)),
             },
         )?
@@ -282,7 +282,7 @@ impl Client {
                     after(Some(LAST_WORDS)),
                     "room for a request",
                     |core| match core.conn.cancel_forward(request, Instant::now()) {
-                        Err(Misuse::Blocked) => None,
+                        Err(misuse) if must_wait(misuse) => None,
                         _ => Some(()),
                     },
                 );

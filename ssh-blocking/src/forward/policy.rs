@@ -11,8 +11,7 @@ use ssh_proto::{
 };
 
 use crate::error::Error;
-use crate::pending::OpenVerdict;
-use crate::server::ServerConnection;
+use crate::server::{OpenVerdict, ServerConnection};
 
 use super::connect;
 use super::listen::{Listener, Remove, Socket};

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
+use std::panic::{self, AssertUnwindSafe};
 use std::sync::Arc;
 use std::thread;
 use std::time::Instant;
@@ -16,14 +17,14 @@ use ssh_proto::{
 };
 
 use crate::channel::{Owner, ServerChannel};
-use crate::core::{Call, Interest, Sorted};
+use crate::core::{Call, Interest, Sorted, must_wait};
 use crate::driver::Shared;
 use crate::error::Error;
 use crate::exit::ExitStatus;
-use crate::pending::{decide, guarded};
+use crate::pending::{Pending, PendingChannel};
 
 use super::Startup;
-use super::handler::{Handler, Session, Task, Verdict};
+use super::handler::{Handler, OpenVerdict, Session, Task, Verdict};
 use super::options::Subsystems;
 
 /// A server's connection, as its handler sees it. It can be kept and used by any thread.
@@ -81,7 +82,7 @@ impl ServerConnection {
             None,
             "room for a request",
             |core| match core.conn.open(kind, Instant::now()) {
-                Err(Misuse::Blocked) => None,
+                Err(misuse) if must_wait(misuse) => None,
                 Err(misuse) => Some(Err(Error::Misuse(misuse))),
                 Ok(id) => Some(Ok((id, core.add_channel(id, false)))),
             },
@@ -207,7 +208,7 @@ impl Attendee {
                 self.user.clone_from(&user);
                 self.handler.authenticated(&user);
             }
-            Call::Event(ServerEvent::OpenRequested(request)) => self.open(request),
+            Call::Event(ServerEvent::OpenRequested(request)) => self.open(shared, request),
             Call::Event(ServerEvent::GlobalRequested(request)) => {
                 self.global(shared, request);
             }
@@ -301,21 +302,40 @@ impl Attendee {
         }
     }
 
-    fn open(&mut self, request: OpenRequest) {
-        let is_session = matches!(request.kind(), OpenKind::Session);
-        let verdict = self.handler.check_channel_open(request.kind());
-        let opened = decide(Arc::clone(&self.owner), request, verdict);
-        if let Some(channel) = opened
-            && is_session
-        {
-            let id = channel.id();
-            let session = Session {
-                channel: id,
-                user: self.user.clone(),
-                pty: None,
-                env: Vec::new(),
-            };
-            self.sessions.insert(id, (session, Some(channel)));
+    fn open(&mut self, shared: &Shared<ServerRole>, request: OpenRequest) {
+        match self.handler.check_channel_open(request.kind()) {
+            OpenVerdict::Refuse {
+                reason,
+                description,
+            } => {
+                _ = shared.act(|core| core.conn.refuse_open(request, reason, &description));
+            }
+            OpenVerdict::Accept => {
+                let is_session = matches!(request.kind(), OpenKind::Session);
+                let mut pending = Pending::new(Arc::clone(&self.owner), request);
+                if let Ok(channel) = pending.accept(&[])
+                    && is_session
+                {
+                    let id = channel.id();
+                    let session = Session {
+                        channel: id,
+                        user: self.user.clone(),
+                        pty: None,
+                        env: Vec::new(),
+                    };
+                    self.sessions.insert(id, (session, Some(channel)));
+                }
+            }
+            OpenVerdict::Handle(handle) => {
+                let owner = Arc::clone(&self.owner);
+                let pending = PendingChannel::new(Arc::clone(&owner), request);
+                // When no thread can be had, `pending` is dropped, which refuses.
+                _ = thread::Builder::new()
+                    .name("ssh channel".into())
+                    .spawn(move || {
+                        guarded(&owner, || handle(pending));
+                    });
+            }
         }
     }
 
@@ -423,5 +443,18 @@ fn start(task: Task, channel: ServerChannel) {
     if spawned.is_err() {
         _ = failed.send_exit(&ExitStatus::Code(255));
         failed.close();
+    }
+}
+
+/// Runs what an author wrote. A panic ends this connection and no other.
+fn guarded<T>(owner: &Owner<ServerRole>, run: impl FnOnce() -> T) -> Option<T> {
+    match panic::catch_unwind(AssertUnwindSafe(run)) {
+        Ok(result) => Some(result),
+        Err(_) => {
+            owner
+                .shared
+                .disconnect(DisconnectReason::BY_APPLICATION, "internal error");
+            None
+        }
     }
 }

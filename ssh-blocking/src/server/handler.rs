@@ -1,15 +1,17 @@
 //! What a server's author writes: the verdicts about one connection.
 
+use std::fmt;
+
 use ssh_proto::config::AuthMethod;
 use ssh_proto::key::PublicKey;
 use ssh_proto::{
-    ChannelId, ForwardAddress, LoginAttempt, OpenKind, PromptRound, PtyRequest, Secret, Signal,
-    SignatureRequest, WindowSize,
+    ChannelId, ForwardAddress, LoginAttempt, OpenFailureReason, OpenKind, PromptRound, PtyRequest,
+    Secret, Signal, SignatureRequest, WindowSize,
 };
 
 use crate::channel::ServerChannel;
 use crate::exit::ExitStatus;
-use crate::pending::OpenVerdict;
+use crate::pending::PendingChannel;
 
 use super::connection::ServerConnection;
 
@@ -170,6 +172,50 @@ pub enum Verdict {
     Prompt(PromptRound),
     /// Only for a password: it has expired, and the user must choose another. The text says so.
     PasswordExpired(String),
+}
+
+/// A verdict on a channel that the client asks for.
+#[non_exhaustive]
+pub enum OpenVerdict {
+    /// It is refused.
+    Refuse {
+        /// Why.
+        reason: OpenFailureReason,
+        /// The same in words.
+        description: String,
+    },
+    /// It is opened. This is how sessions are granted.
+    Accept,
+    /// A thread of its own decides, and deals with the channel. This is for channels of other kinds.
+    Handle(Box<dyn FnOnce(PendingChannel) + Send>),
+}
+
+impl OpenVerdict {
+    /// It is refused: administratively prohibited.
+    pub const fn refuse() -> Self {
+        Self::Refuse {
+            reason: OpenFailureReason::ADMINISTRATIVELY_PROHIBITED,
+            description: String::new(),
+        }
+    }
+
+    /// A thread of its own decides, and deals with the channel.
+    pub fn handle(handler: impl FnOnce(PendingChannel) + Send + 'static) -> Self {
+        Self::Handle(Box::new(handler))
+    }
+}
+
+impl fmt::Debug for OpenVerdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Refuse {
+                reason,
+                description,
+            } => write!(f, "Refuse({reason}, {description:?})"),
+            Self::Accept => f.write_str("Accept"),
+            Self::Handle(_) => f.write_str("Handle"),
+        }
+    }
 }
 
 /// A session channel and what was granted to it so far.

@@ -14,10 +14,10 @@ use std::time::{Duration, Instant};
 
 use mio::{Events, Interest as Readiness, Poll, Token, Waker};
 use ssh_proto::error::DisconnectReason;
-use ssh_proto::{Connection, Misuse, RequestId, Role, ServerRole};
+use ssh_proto::{Connection, RequestId, Role, ServerRole};
 
 use crate::channel::{Owner, after};
-use crate::core::Interest;
+use crate::core::{Interest, must_wait};
 use crate::driver::{Shared, seed};
 use crate::error::Error;
 use crate::transport::Transport;
@@ -25,7 +25,7 @@ use crate::transport::Transport;
 use connection::Attendee;
 
 pub use connection::ServerConnection;
-pub use handler::{Handler, Session, Task, Verdict};
+pub use handler::{Handler, OpenVerdict, Session, Task, Verdict};
 pub use options::{MaxStartups, ServerOptions};
 
 const LISTENER: Token = Token(0);
@@ -429,7 +429,7 @@ pub(crate) fn global_request<R: Role>(
             .conn
             .global_request(name, data, want_reply, Instant::now())
         {
-            Err(Misuse::Blocked) => None,
+            Err(misuse) if must_wait(misuse) => None,
             Err(misuse) => Some(Err(core.over.clone().unwrap_or(Error::Misuse(misuse)))),
             Ok(request) => {
                 if want_reply {

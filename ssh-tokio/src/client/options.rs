@@ -7,10 +7,14 @@ use std::time::Duration;
 use ssh_proto::config::ClientConfig;
 use ssh_proto::key::PublicKey;
 use ssh_proto::log::LogRecord;
+use ssh_proto::{ChannelId, ClientRole};
 
 use crate::BoxFuture;
 use crate::error::HostKeyRefused;
+use crate::pending::PendingChannel;
 use crate::pump::LogCallback;
+
+use super::asked::Asked;
 
 pub(super) type BannerCallback = Box<dyn FnMut(&str) + Send>;
 
@@ -126,6 +130,7 @@ pub struct ClientOptions {
     pub(super) timeout: Option<Duration>,
     pub(super) banner: Option<BannerCallback>,
     pub(super) log: Option<LogCallback>,
+    pub(super) asked: Asked,
 }
 
 impl ClientOptions {
@@ -137,6 +142,7 @@ impl ClientOptions {
             timeout: None,
             banner: None,
             log: None,
+            asked: Asked::default(),
         }
     }
 
@@ -159,6 +165,44 @@ impl ClientOptions {
     #[must_use]
     pub fn on_banner(mut self, callback: impl FnMut(&str) + Send + 'static) -> Self {
         self.banner = Some(Box::new(callback));
+        self
+    }
+
+    /// The server asks for a channel: of a kind that the configuration lists
+    /// ([`channel_kinds`](ssh_proto::config::Extensions::channel_kinds)), or because of a
+    /// [`Client::request_forward`](crate::Client::request_forward). Dropping what is handed out refuses. Without this
+    /// callback all are refused but those of [`Client::forward_remote`](crate::Client::forward_remote) and its like.
+    ///
+    /// This callback and the two that follow are called one after the other, by the driver: leave a channel to a task.
+    #[must_use]
+    pub fn on_channel_open(
+        mut self,
+        callback: impl FnMut(PendingChannel<ClientRole>) + Send + 'static,
+    ) -> Self {
+        self.asked.open = Some(Box::new(callback));
+        self
+    }
+
+    /// A request of the server about a channel, of a name that the configuration lists
+    /// ([`channel_requests`](ssh_proto::config::Extensions::channel_requests)). Without it they are refused.
+    #[must_use]
+    pub fn check_channel_request(
+        mut self,
+        callback: impl FnMut(ChannelId, &str, &[u8]) -> bool + Send + 'static,
+    ) -> Self {
+        self.asked.request = Some(Box::new(callback));
+        self
+    }
+
+    /// A request of the server about the connection, of a name that the configuration lists
+    /// ([`global_requests`](ssh_proto::config::Extensions::global_requests)). `Some` accepts it, with the data of the
+    /// reply. Without it they are refused.
+    #[must_use]
+    pub fn check_global_request(
+        mut self,
+        callback: impl FnMut(&str, &[u8]) -> Option<Vec<u8>> + Send + 'static,
+    ) -> Self {
+        self.asked.global = Some(Box::new(callback));
         self
     }
 

@@ -12,8 +12,9 @@ use ssh_proto::{
 use crate::BoxFuture;
 use crate::channel::ServerChannel;
 use crate::exit::ExitStatus;
+use crate::pending::PendingChannel;
 
-use super::connection::{PendingChannel, ServerConnection};
+use super::connection::ServerConnection;
 
 /// The verdicts about one connection, with whatever state the author keeps for it: the server makes one per
 /// connection. **Every default refuses.**

@@ -136,11 +136,11 @@ impl<R: HubRole> Chan for HubChan<R> {
         })
     }
 
-    fn tell(&self, what: Tell) -> Outcome {
+    fn tell(&self, what: Tell) -> BoxFuture<'_, Outcome> {
         let id = self.id;
-        self.desk.post(move |conn, _, _| {
+        self.desk.until(move |conn, _, _| {
             let Some(mut channel) = conn.channel(id) else {
-                return;
+                return Some(Ok(()));
             };
             match what {
                 Tell::Eof => channel.eof(),
@@ -153,8 +153,8 @@ impl<R: HubRole> Chan for HubChan<R> {
                     channel.discard(Stream::DATA);
                 }
             }
-        });
-        Ok(())
+            Some(Ok(()))
+        })
     }
 
     fn event(&self) -> BoxFuture<'_, Option<Event>> {

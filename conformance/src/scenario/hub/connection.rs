@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use ssh_proto::error::DisconnectReason;
 use ssh_proto::{ForwardAddress, OpenChannel, RequestId};
 
 use super::chan::{HubChan, tried};
 use super::{Desk, HubRole, lock};
-use crate::scenario::link::{BoxFuture, Chan, Failure, Link, Outcome};
+use crate::scenario::link::{BoxFuture, Chan, Failure, Link, Opened, Outcome};
 use crate::scenario::script::{Kind, Login};
 
 /// The connection of a hub.
@@ -36,7 +37,7 @@ impl<R: HubRole> HubLink<R> {
 }
 
 impl<R: HubRole> Link for HubLink<R> {
-    fn open<'a>(&'a self, kind: &'a Kind) -> BoxFuture<'a, Outcome<(Arc<dyn Chan>, Vec<u8>)>> {
+    fn open<'a>(&'a self, kind: &'a Kind) -> BoxFuture<'a, Outcome<Opened>> {
         let kind = kind.clone();
         Box::pin(async move {
             let asked = kind.clone();
@@ -167,6 +168,14 @@ impl<R: HubRole> Link for HubLink<R> {
             let done = state.rekeys >= count;
             done.then_some(Ok(())).or_else(|| state.over().map(Err))
         }))
+    }
+
+    fn rest(&self, time: Duration) -> BoxFuture<'_, ()> {
+        let mut until = None;
+        self.desk.until(move |_, _, now| {
+            let until = *until.get_or_insert(now + time);
+            (now >= until).then_some(())
+        })
     }
 
     fn disconnect<'a>(&'a self, reason: DisconnectReason, text: &'a str) -> BoxFuture<'a, ()> {

@@ -41,7 +41,7 @@ impl<R: Role> Core<R> for Connection<R> {
         Self::poll_event(self)
     }
 
-    fn connection(&mut self) -> &mut Connection<R> {
+    fn connection(&mut self) -> &mut Self {
         self
     }
 }
@@ -275,10 +275,10 @@ impl<R: HubRole> Hub<R> {
                     }
                 }
             }
-            Opening::Play(index, data) => {
+            Opening::Play(script, data) => {
                 if let Ok(id) = conn.accept_open(request, data.as_bytes()) {
                     let chan = self.accepted(id);
-                    self.side.play_accepted(index, chan);
+                    self.side.play_accepted(script, chan);
                 }
             }
         }
@@ -360,22 +360,22 @@ impl<R: HubRole> Hub<R> {
             _ => self.side.requested(id, request),
         };
         if let (Some(token), Some(mut channel)) = (token, conn.channel(id)) {
-            _ = channel.reply(token, reaction != Reaction::Refuse);
+            _ = channel.reply(token, reaction.is_granted());
         }
         let Some(state) = self.state.channels.get_mut(&id) else {
             return;
         };
-        state.pty |= reaction == Reaction::Grant && matches!(request, ChannelRequest::Pty(_));
-        if let Reaction::Run(index) = reaction
+        state.pty |= reaction.is_granted() && matches!(request, ChannelRequest::Pty(_));
+        if let Reaction::Run(script) = reaction
             && let Some(chan) = state.held.take()
         {
-            let program = Arc::clone(&self.side).run_program(index, Arc::clone(&chan));
+            let program = Arc::clone(&self.side).run_program(script, Arc::clone(&chan));
             self.desk.spawn(Box::pin(async move {
                 let exit = program.await;
                 // They fail when the program has closed the channel itself.
                 _ = chan.exit(&exit).await;
-                _ = chan.tell(Tell::Eof);
-                _ = chan.tell(Tell::Close);
+                _ = chan.tell(Tell::Eof).await;
+                _ = chan.tell(Tell::Close).await;
             }));
         }
     }
