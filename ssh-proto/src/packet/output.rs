@@ -103,7 +103,7 @@ impl Output {
         self.buf.get(self.head..).unwrap_or_default()
     }
 
-    fn pending_len(&self) -> usize {
+    const fn pending_len(&self) -> usize {
         self.buf.len().saturating_sub(self.head)
     }
 
@@ -293,9 +293,8 @@ impl Output {
         stream: Stream,
         draft: &mut Draft,
     ) -> bool {
-        let free = !self.gated && !self.ended && self.pending_len() == 0 && self.sent.is_none();
         let layout = self.sealer.layout();
-        if !free || !draft.is_fit(layout, stream) {
+        if !self.takes_draft() || !draft.is_fit(layout, stream) {
             return false;
         }
         let mut total = 0_usize;
@@ -320,6 +319,11 @@ impl Output {
         self.buf.truncate(total);
         self.head = 0;
         true
+    }
+
+    /// Whether a draft could be sealed where it lies: nothing else is on its way out.
+    pub(crate) const fn takes_draft(&self) -> bool {
+        !self.gated && !self.ended && self.pending_len() == 0 && self.sent.is_none()
     }
 
     /// How packets are laid out now.
