@@ -351,9 +351,9 @@ fn stopping_cuts_connections_and_frees_the_port_and_the_client_goes_on() {
         lab.here.stop(forward);
     }
     assert!(lab.here.is_empty());
-    assert!(streams.iter().all(is_cut));
     assert!(is_cut(&asking));
     lab.settle(0, 0);
+    assert!(streams.iter().all(is_cut));
     for port in ports {
         assert!(TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_err());
     }
@@ -450,11 +450,10 @@ fn a_crowd_that_comes_at_once_is_served_to_the_last() {
         lab.listening(remote).unwrap(),
     ];
     for port in ports {
-        let crowd: Vec<_> = (0..200).map(|_| connect(port)).collect();
-        let threads = crowd
-            .into_iter()
-            .map(|stream| {
+        let threads = (0..200)
+            .map(|_| {
                 thread::spawn(move || {
+                    let stream = connect(port);
                     exchange(&stream, 5_000, || stream.shutdown(Shutdown::Write).unwrap());
                 })
             })
@@ -610,8 +609,7 @@ fn names_are_asked_of_the_caller_and_only_if_it_wants_that() {
             drop(gone);
             let nobody = TcpListener::bind(ANY).unwrap().local_addr().unwrap();
             for (number, question) in asked.into_iter().enumerate() {
-                let port = question.port();
-                assert_eq!(port, target.port());
+                assert_eq!(question.port(), target.port());
                 let right = [nobody, target];
                 let addresses = if number == 1 { &[][..] } else { &right };
                 let supplied = if port == ports[0] {
@@ -716,6 +714,7 @@ fn an_application_that_vanishes_takes_its_connection_along() {
         lab.settle(2, 1);
         let (mut stream, _) = listener.accept().unwrap();
         stream.write_all(b"unread").unwrap();
+        application.set_nonblocking(true).unwrap();
         lab.until("it is there", |_| application.peek(&mut [0; 10]).is_ok());
         if reset {
             // Closing with something unread is a reset.

@@ -27,6 +27,8 @@ const ASK_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long a socket that was told the end may take to say its own: closing it while something is unread would keep the
 /// other side from reading what it was sent.
 const LINGER: Duration = Duration::from_secs(2);
+/// So much is read and dropped of it meanwhile, at the most. Who sends more than that does not wait for the end.
+const LAST_WORDS: usize = 256 * 1024;
 
 /// Where a connection that came to a socket is to go through the channel.
 #[derive(Debug, Clone)]
@@ -58,7 +60,10 @@ pub(super) enum Stage {
     /// The proxy says that it is not to be.
     Refusing,
     /// The channel is gone. What the socket still says is dropped until its end.
-    Draining,
+    Draining {
+        /// So much may still come.
+        left: usize,
+    },
 }
 
 /// What a turn has left to do.
@@ -206,7 +211,7 @@ impl Link {
                 }
                 ChannelEvent::EndOfWrite => {
                     if let Some(socket) = &self.socket {
-                        socket.shutdown(Shutdown::Read);
+                        socket.say_unread();
                     }
                     channel.eof();
                     self.upload_over = true;
@@ -237,13 +242,15 @@ impl Link {
         loop {
             let overdue = self.deadline.is_some_and(|deadline| deadline <= cx.now);
             let flow = match &self.stage {
-                Stage::Asking | Stage::Refusing | Stage::Draining if overdue => Break(Fate::Over),
+                Stage::Asking | Stage::Refusing | Stage::Draining { .. } if overdue => {
+                    Break(Fate::Over)
+                }
                 Stage::Asking => self.talk(cx),
                 Stage::Waiting(_) | Stage::Opening => Break(Fate::Keep),
                 Stage::Connecting(_) => self.connecting(cx, overdue),
                 Stage::Open => self.carry(cx),
                 Stage::Refusing => self.part(cx),
-                Stage::Draining => self.drain(),
+                Stage::Draining { left } => self.drain(*left),
             };
             if let Break(fate) = flow {
                 return fate;
@@ -346,7 +353,7 @@ impl Link {
         match &self.socket {
             Some(socket) if self.came_here => {
                 socket.shutdown(Shutdown::Write);
-                self.stage = Stage::Draining;
+                self.stage = Stage::Draining { left: LAST_WORDS };
                 Continue(())
             }
             _ => {
@@ -391,7 +398,7 @@ impl Link {
         if let Some(mut channel) = self.channel.take().and_then(|id| cx.ssh.channel(id)) {
             channel.release();
         }
-        self.stage = Stage::Draining;
+        self.stage = Stage::Draining { left: LAST_WORDS };
         self.deadline = cx.now.checked_add(LINGER);
         Continue(())
     }
@@ -476,24 +483,20 @@ impl Link {
     }
 
     /// Reads and drops what the socket still says.
-    fn drain(&mut self) -> ControlFlow<Fate> {
+    fn drain(&mut self, mut left: usize) -> ControlFlow<Fate> {
         let Some(socket) = &self.socket else {
             return Break(Fate::Over);
         };
         let mut scratch = [0; 8 * 1024];
-        let mut budget = TURN;
         while self.readable {
-            if budget == 0 {
-                return Break(Fate::Again);
-            }
             match socket.read(&mut scratch) {
-                Ok(0) => return Break(Fate::Over),
-                Ok(len) => budget = budget.saturating_sub(len),
+                Ok(len) if len > 0 && len < left => left = left.saturating_sub(len),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.readable = false,
-                Err(_) => return Break(Fate::Over),
+                _ => return Break(Fate::Over),
             }
         }
+        self.stage = Stage::Draining { left };
         Break(Fate::Keep)
     }
 }

@@ -99,6 +99,16 @@ impl Socket {
         };
     }
 
+    /// Nothing more will be read. A Unix socket lets the other side's writes fail; TCP cannot tell, and would not even
+    /// tell the other side that there is room again when its last bytes are read and dropped.
+    pub(super) fn say_unread(&self) {
+        match self {
+            Self::Tcp(_) => {}
+            #[cfg(unix)]
+            Self::Unix(_) => self.shutdown(Shutdown::Read),
+        }
+    }
+
     /// Address and port of the other side, as a channel's originator. A Unix socket has none.
     pub(super) fn originator(&self) -> (String, u16) {
         match self {
