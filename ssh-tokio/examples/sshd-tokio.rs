@@ -30,11 +30,12 @@ use rustix::termios::{OptionalActions, Winsize, tcgetattr, tcgetpgrp, tcsetattr,
 use ssh_tokio::ssh_proto::config::{AuthMethod, HostKey, ServerConfig};
 use ssh_tokio::ssh_proto::key::{PrivateKey, PublicKey};
 use ssh_tokio::ssh_proto::{
-    ChannelId, ExitSignal, ForwardAddress, LoginAttempt, OpenKind, PtyRequest, Secret, Signal, WindowSize,
+    ChannelId, ExitSignal, ForwardAddress, LoginAttempt, OpenKind, PtyRequest, Secret, Signal,
+    WindowSize,
 };
 use ssh_tokio::{
-    ExitStatus, ForwardPolicy, Forwarding, Handler, MaxStartups, OpenVerdict, Server, ServerChannel,
-    ServerConnection, ServerOptions, Session, Task, Verdict,
+    ExitStatus, ForwardPolicy, Forwarding, Handler, MaxStartups, OpenVerdict, Server,
+    ServerChannel, ServerConnection, ServerOptions, Session, Task, Verdict,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::unix::pipe;

@@ -15,8 +15,8 @@ use ssh_proto::{
     Seed, Stream, WriteError,
 };
 
-use crate::error::Error;
-use crate::exit::ExitStatus;
+use crate::Error;
+use crate::ExitStatus;
 use crate::forward::Routes;
 use crate::waiters::{Waiters, Wakes, Wish};
 

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use ssh_proto::{Misuse, OpenFailureReason, OpenRequest, Role};
 
+use crate::Error;
 use crate::channel::{Channel, Owner};
-use crate::error::Error;
 
 /// A channel that the peer has asked for and that is not decided about. Dropping it refuses.
 pub(crate) struct Pending<R: Role> {

@@ -11,10 +11,10 @@ use ssh_proto::{
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, ToSocketAddrs};
 
+use crate::Error;
 use crate::channel::{Channel, Owner};
 use crate::client::Client;
 use crate::core::{Core, Interest, must_wait, now};
-use crate::error::Error;
 use crate::pending::Pending;
 use crate::pump::verdict;
 use crate::waiters::Wish;

@@ -7,7 +7,7 @@ use ssh_proto::ForwardTarget;
 use ssh_proto::socks::{SocksEvent, SocksFailure, SocksProxy};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
-use crate::error::Error;
+use crate::Error;
 
 /// How long the talk about the target may take.
 const TIMEOUT: Duration = Duration::from_secs(30);
