@@ -273,7 +273,7 @@ fn to_anywhere(client: &Client, pass: &Pass<ClientRole>, stream: Stream) -> Resu
             pump(pass, channel, stream);
             Ok(())
         }
-        Err(error) => Ok(asked.answer(Err(dynamic::failure(&error)), write)?),
+        Err(error) => Ok(asked.answer(Err((&error).into()), write)?),
     }
 }
 

@@ -290,8 +290,7 @@ async fn to_anywhere(owner: &Arc<Owner<ClientRole>>, mut stream: Stream) -> Resu
             pump(channel, stream).await;
         }
         Err(error) => {
-            let failure = dynamic::failure(&error);
-            asked.answer(Err(failure), &mut stream).await?;
+            asked.answer(Err((&error).into()), &mut stream).await?;
         }
     }
     Ok(())
