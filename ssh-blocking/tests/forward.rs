@@ -285,7 +285,9 @@ fn a_policy_that_listens_on_loopback_listens_nowhere_else() {
     assert!(client.direct_tcpip("127.0.0.1", target.port()).is_err());
     // A port that is taken is refused, and the next one is not.
     let taken = forward.port().unwrap();
-    assert!(client.forward_remote(("127.0.0.1", taken), target).is_err());
+    for bind in ["127.0.0.1", "localhost", ""] {
+        assert!(client.forward_remote((bind, taken), target).is_err());
+    }
     drop(client.forward_remote(("localhost", 0), target).unwrap());
 }
 

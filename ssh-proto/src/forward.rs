@@ -142,7 +142,8 @@ enum Listen {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ListenOn<'a> {
-    /// On the first of these hosts, names or addresses, that can be had.
+    /// On the first of these hosts, names or addresses, that this system has. That the port is in use there is no reason to
+    /// try the next one.
     Tcp {
         /// The hosts.
         hosts: Vec<&'a str>,

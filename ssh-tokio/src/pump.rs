@@ -17,8 +17,8 @@ use ssh_proto::{Input, Role};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Sleep;
 
+use crate::Error;
 use crate::core::{Shared, now};
-use crate::error::Error;
 use crate::waiters::Wish;
 
 /// After so much idle time the buffers are given back.
@@ -33,6 +33,13 @@ const SMALL: usize = 16 * 1024;
 thread_local! {
     /// The buffer that the connections of a worker share while none of them has the start of a packet in it.
     static SPARE: Cell<Option<Input>> = const { Cell::new(None) };
+}
+
+/// Gives a buffer to the connections of this worker. The largest one stays: it serves who says little as well as who says
+/// much, who would have to ask for a larger one each time.
+fn share(back: Option<Input>) {
+    let largest = [SPARE.take(), back].into_iter().flatten();
+    SPARE.set(largest.max_by_key(Input::capacity));
 }
 
 pub(crate) type LogCallback = Box<dyn FnMut(&LogRecord) + Send>;
@@ -263,7 +270,7 @@ where
                 // Nothing of a packet is in it: others can use it meanwhile.
                 let at = self.last_active;
                 let back = self.shared.lock().conn.handle_input(input, at);
-                SPARE.set(back);
+                share(back);
                 self.rested = true;
                 return false;
             }

@@ -39,15 +39,19 @@ pub fn public_key(pair: &KeyPair) -> PublicKey {
         .0
 }
 
+/// The host keys of `sshd`.
+#[must_use]
+pub fn host_key_pins(sshd: &Sshd) -> Vec<HostKeyPin> {
+    sshd.host_keys()
+        .iter()
+        .map(|pair| HostKeyPin::Key(public_key(pair)))
+        .collect()
+}
+
 /// Options of a client that takes the host keys of `sshd` and no others.
 #[must_use]
 pub fn options(sshd: &Sshd, config: ClientConfig) -> ClientOptions {
-    let pins = sshd
-        .host_keys()
-        .iter()
-        .map(|pair| HostKeyPin::Key(public_key(pair)))
-        .collect();
-    ClientOptions::new(HostKeyPolicy::Pinned(pins))
+    ClientOptions::new(HostKeyPolicy::Pinned(host_key_pins(sshd)))
         .connect_timeout(CONNECT)
         .config(config)
 }

@@ -13,10 +13,10 @@ use ssh_proto::{
     OpenRequest, RequestId,
 };
 
+use crate::Error;
 use crate::channel::{Channel, Owner, after};
 use crate::client::Client;
 use crate::core::Interest;
-use crate::error::Error;
 
 use super::dynamic::{self, Asked};
 use super::listen::{Listener, Remove, Socket};
@@ -273,7 +273,7 @@ fn to_anywhere(client: &Client, pass: &Pass<ClientRole>, stream: Stream) -> Resu
             pump(pass, channel, stream);
             Ok(())
         }
-        Err(error) => Ok(asked.answer(Err(dynamic::failure(&error)), write)?),
+        Err(error) => Ok(asked.answer(Err((&error).into()), write)?),
     }
 }
 

@@ -10,7 +10,7 @@ use ssh_proto::{
     ForwardAddress, ForwardPolicy, ForwardTarget, ListenOn, OpenFailureReason, OpenKind, ServerRole,
 };
 
-use crate::error::Error;
+use crate::Error;
 use crate::server::{OpenVerdict, ServerConnection};
 
 use super::connect;
@@ -38,6 +38,8 @@ fn bind_first(hosts: &[&str], port: u16) -> io::Result<TcpListener> {
     for host in hosts {
         match TcpListener::bind((*host, port)) {
             Ok(listener) => return Ok(listener),
+            // Whoever has the port is the one that the client's users would find there.
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => return Err(error),
             Err(error) => last = error,
         }
     }
