@@ -51,7 +51,11 @@ impl Talker {
         match self.talk() {
             Ok(()) => {}
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            Err(_) => self.over = true,
+            Err(_) => {
+                self.over = true;
+                // As every program does that ends.
+                _ = self.stream.shutdown(Shutdown::Both);
+            }
         }
     }
 
