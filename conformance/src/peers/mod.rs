@@ -2,7 +2,8 @@
 //!
 //! `conformance/test` unpacks the peers into a cache folder; nothing is installed. This module finds them there and starts them:
 //! [`Sshd`] is OpenSSH's server in a folder of its own, [`Ssh`] its client that reads nothing of the user's, [`Askpass`] answers its
-//! questions, [`KeyPair`] is made by `ssh-keygen`; [`Dropbear`] and [`Dbclient`] are the same of Dropbear; [`run_with_timeout`] ends
+//! questions, [`KeyPair`] is made by `ssh-keygen`; [`Dropbear`] and [`Dbclient`] are the same of Dropbear; [`Python`] is a
+//! process of a peer in Python that does both; [`run_with_timeout`] ends
 //! every process in time. It all works as root and as anybody else.
 //!
 //! These are tools for tests: they panic, with the log of the process concerned, instead of returning errors.
@@ -10,6 +11,7 @@
 mod daemon;
 mod dropbear;
 mod keys;
+mod python;
 mod run;
 mod ssh;
 mod sshd;
@@ -24,6 +26,7 @@ use std::time::Duration;
 pub(crate) use daemon::watch;
 pub use dropbear::{Dbclient, Dropbear, DropbearKey, DropbearOptions};
 pub use keys::{KeyKind, KeyPair};
+pub use python::{Answer, Python, PythonServer, PythonSession};
 pub use run::{Finished, descendants, run_with_timeout, signal};
 pub use ssh::{Askpass, Ssh};
 pub use sshd::{Sshd, SshdOptions};
