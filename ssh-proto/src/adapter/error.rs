@@ -1,12 +1,14 @@
-//! What can go wrong, in one type. Everything about the protocol is [`ssh_proto::Error`]; the rest is sockets, names,
-//! deadlines of single calls, and refusals of the peer that leave the connection as it is.
+//! What can go wrong in an adapter, in one type. Everything about the protocol is [`crate::Error`]; the rest is sockets,
+//! names, deadlines of single calls, and refusals of the peer that leave the connection as it is.
 
 use std::convert::Infallible;
 use std::fmt;
 use std::io;
 use std::sync::Arc;
 
-use ssh_proto::{Misuse, OpenFailureReason};
+use crate::{Misuse, OpenFailureReason};
+
+use super::HostKeyRefused;
 
 /// Why a call failed. The variants up to [`HostKey`](Self::HostKey) mean that the connection has ended (or never
 /// began); the others leave it usable.
@@ -14,10 +16,10 @@ use ssh_proto::{Misuse, OpenFailureReason};
 #[non_exhaustive]
 pub enum Error {
     /// The connection has ended, and this is why.
-    Connection(ssh_proto::Error),
+    Connection(crate::Error),
     /// The socket failed, or no connection could be made.
     Io(Arc<io::Error>),
-    /// The server's host key was refused by the caller's [`HostKeyPolicy`](crate::HostKeyPolicy).
+    /// The server's host key was refused by the caller.
     HostKey(Arc<HostKeyRefused>),
     /// The call does not fit the state of the connection or the channel. It changed nothing.
     Misuse(Misuse),
@@ -38,18 +40,6 @@ pub enum Error {
     ChannelClosed,
     /// Output of a command that nobody read in time was thrown away, so that the command could end.
     OutputDiscarded,
-}
-
-/// The host key that a server showed, and what was expected.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct HostKeyRefused {
-    /// The type of the key that was shown, such as `ssh-ed25519`.
-    pub key_type: String,
-    /// The `SHA256:` fingerprint of the key that was shown.
-    pub shown: String,
-    /// The fingerprints that would have done. Empty when a callback refused the key.
-    pub expected: Vec<String>,
 }
 
 impl Error {
@@ -101,20 +91,6 @@ impl fmt::Display for Error {
     }
 }
 
-impl fmt::Display for HostKeyRefused {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "host key refused: the server showed {} ({})",
-            self.shown, self.key_type
-        )?;
-        if !self.expected.is_empty() {
-            write!(f, ", expected {}", self.expected.join(" or "))?;
-        }
-        Ok(())
-    }
-}
-
 impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
@@ -126,8 +102,8 @@ impl std::error::Error for Error {
     }
 }
 
-impl From<ssh_proto::Error> for Error {
-    fn from(error: ssh_proto::Error) -> Self {
+impl From<crate::Error> for Error {
+    fn from(error: crate::Error) -> Self {
         Self::Connection(error)
     }
 }
@@ -170,18 +146,5 @@ mod tests {
         let io = io::Error::from(error);
         assert_eq!(io.kind(), io::ErrorKind::TimedOut);
         assert!(matches!(Error::from(io), Error::TimedOut("data")));
-    }
-
-    #[test]
-    fn both_fingerprints_are_shown() {
-        let refused = HostKeyRefused {
-            key_type: "ssh-ed25519".into(),
-            shown: "SHA256:aaa".into(),
-            expected: vec!["SHA256:bbb".into(), "SHA256:ccc".into()],
-        };
-        assert_eq!(
-            refused.to_string(),
-            "host key refused: the server showed SHA256:aaa (ssh-ed25519), expected SHA256:bbb or SHA256:ccc"
-        );
     }
 }

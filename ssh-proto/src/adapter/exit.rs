@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use ssh_proto::ExitSignal;
+use crate::{Channel, ExitSignal, Misuse, ServerRole};
 
 /// How a remote program ended (RFC 4254 section 6.10).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,6 +27,19 @@ impl ExitStatus {
         match self {
             Self::Code(code) => Some(*code),
             Self::Signal(_) | Self::Missing => None,
+        }
+    }
+
+    /// Tells the client, once; a second word is not sent.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Channel::send_exit_status`].
+    pub fn send(&self, channel: &mut Channel<'_, ServerRole>) -> Result<(), Misuse> {
+        match self {
+            Self::Code(code) => channel.send_exit_status(*code),
+            Self::Signal(signal) => channel.send_exit_signal(signal),
+            Self::Missing => Ok(()),
         }
     }
 }
