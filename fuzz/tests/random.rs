@@ -16,7 +16,7 @@ fn input(seed: u64) -> Vec<u8> {
         .map(|_| {
             let byte = (draw(&mut state) >> 32) as u8;
             // Small numbers are more often meant than others.
-            if draw(&mut state) % 2 == 0 {
+            if draw(&mut state).is_multiple_of(2) {
                 byte % 16
             } else {
                 byte
