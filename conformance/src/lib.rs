@@ -8,6 +8,7 @@ pub mod pair;
 pub mod peers;
 pub mod tcp;
 pub mod wire;
+pub mod world;
 
 /// The examples of the README, compiled.
 #[cfg(doctest)]
