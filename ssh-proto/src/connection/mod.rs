@@ -26,6 +26,7 @@ use crate::crypto::drbg::{Drbg, Seed};
 use crate::error::{DisconnectReason, Error, Misuse};
 use crate::kex::Negotiated;
 use crate::key::PublicKey;
+use crate::limits::PING_LEN;
 use crate::log::{Log, LogRecord};
 use crate::msg::transport::{Ignore, Ping};
 use crate::packet::Input;
@@ -38,7 +39,7 @@ use crate::transport::{Exchange, Step, Transport};
 use cx::{Cx, Events};
 use event::HostKeyOffer;
 use role::{AuthMachine, ClientRole, Role, ServerRole};
-use spine::{MAX_PING_LEN, cx};
+use spine::cx;
 use timers::Deadline;
 
 /// A client's connection.
@@ -494,7 +495,7 @@ impl<R: Role> Connection<R> {
     pub fn ping(&mut self, data: &[u8], now: Instant) -> Result<(), Misuse> {
         self.clock(now);
         self.require_open()?;
-        if data.len() > MAX_PING_LEN {
+        if data.len() > PING_LEN {
             return Err(Misuse::Argument("data of PING"));
         }
         if !self.transport.peer_answers_pings() {

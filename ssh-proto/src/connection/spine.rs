@@ -12,7 +12,7 @@ use crate::connection::cx::{Cx, Payload};
 use crate::connection::event::Common;
 use crate::connection::role::{AuthMachine, Role, Side};
 use crate::error::{DisconnectReason, Disconnected, Error, PeerError, Stage, printable};
-use crate::limits::Limits;
+use crate::limits::{Limits, PING_LEN};
 use crate::log::{LogLayer, LogLevel};
 use crate::msg::Message;
 use crate::msg::transport::{Debug, Disconnect, Ignore, Ping, Pong, Unimplemented};
@@ -28,8 +28,6 @@ use super::Connection;
 const TRIM_AFTER: Duration = Duration::from_secs(1);
 /// Less than this is not worth a timer.
 const TRIM_ABOVE: usize = 1024;
-/// The longest PING that is answered, and that is sent.
-pub(super) const MAX_PING_LEN: usize = 256;
 
 /// The context of a layer, from the fields that it may touch.
 macro_rules! cx {
@@ -240,7 +238,7 @@ impl<R: Role> Connection<R> {
             // replies, which have a bound.
             192 => {
                 let ping = Ping::decode(payload)?;
-                if ping.data.len() > MAX_PING_LEN {
+                if ping.data.len() > PING_LEN {
                     return Err(PeerError::Limit("data of PING").into());
                 }
                 self.out.reply(&Pong { data: ping.data })
@@ -250,7 +248,7 @@ impl<R: Role> Connection<R> {
                 if self.pings == 0 {
                     return self.count_idle_message();
                 }
-                if pong.data.len() > MAX_PING_LEN {
+                if pong.data.len() > PING_LEN {
                     return Err(PeerError::Limit("data of PONG").into());
                 }
                 self.pings = self.pings.saturating_sub(1);

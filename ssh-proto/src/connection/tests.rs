@@ -1,5 +1,6 @@
 mod bytes;
 mod limits;
+mod marks;
 mod rekey;
 mod secrets;
 mod session;

@@ -17,7 +17,7 @@ use crate::error::{Error, PeerError, Stage};
 use crate::kex::exchange::{KeySource, Transcript};
 use crate::kex::negotiate::{Negotiated, local_kexinit, negotiate};
 use crate::key::PublicKey;
-use crate::limits::Limits;
+use crate::limits::{EXT_INFOS, Limits};
 use crate::log::{LogLayer, LogLevel};
 use crate::msg::Message;
 use crate::msg::transport::{KexInit, NewKeys};
@@ -518,7 +518,7 @@ impl<R: Role> Transport<R> {
             // "As the next packet following the client's first SSH_MSG_NEWKEYS."
             Side::Server => self.opener.traffic().packets == 1,
         };
-        if self.ext_infos > ext_info::MAX_EXT_INFO || !in_place {
+        if self.ext_infos > EXT_INFOS || !in_place {
             return Err(PeerError::UnexpectedMessage {
                 message: 7,
                 stage: Stage::Authentication,
