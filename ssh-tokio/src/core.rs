@@ -354,15 +354,7 @@ impl<R: Role> Core<R> {
             return Poll::Ready(Err(self.ended()));
         };
         match channel.write_parts(stream, parts) {
-            Ok(len) => {
-                // Another stream of the channel may wait in the same line, and has just lost its place.
-                if let Some(state) = self.channels.get_mut(&id)
-                    && !state.waiters.is_empty()
-                {
-                    state.waiters.wake(Wish::WRITE, &mut self.wakes);
-                }
-                Poll::Ready(Ok(len))
-            }
+            Ok(len) => Poll::Ready(Ok(len)),
             Err(WriteError::Blocked) => {
                 self.register(id, Wish::WRITE, waker);
                 Poll::Pending
