@@ -42,6 +42,7 @@ pub(crate) enum Sorted<E> {
     /// For the attendant.
     Call(E),
     Rekeyed,
+    Unblocked,
     Over(ssh_proto::Error),
 }
 
@@ -132,6 +133,10 @@ impl<R: Role> Core<R> {
                 Sorted::Question(event) => self.inbox.push_back(event),
                 Sorted::Call(event) => self.calls.push_back(Call::Event(event)),
                 Sorted::Rekeyed => self.rekeys += 1,
+                Sorted::Unblocked => {
+                    self.waiters.wake(Wish::ROOM, &mut self.wakes);
+                    continue;
+                }
                 Sorted::Over(error) => self.end(error),
             }
             self.waiters.wake(Wish::STATE, &mut self.wakes);

@@ -54,6 +54,10 @@ impl Channels {
 
     /// Sends a request that every peer answers. The answer is swallowed.
     pub(crate) fn send_keepalive<E>(&mut self, cx: &mut Cx<'_, E>) -> Result<(), Misuse> {
+        // The caller was not refused, and need not hear of room.
+        if !cx.out.has_request_room() {
+            return Err(Misuse::Blocked);
+        }
         self.shared.send_global(KEEPALIVE, &[], Some(None), cx)
     }
 

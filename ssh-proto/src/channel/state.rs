@@ -363,16 +363,17 @@ impl State {
             });
         }
         while let Some(request) = self.queued.front() {
-            let sent = send_request(
+            // The caller was not refused, and need not hear of room.
+            if !io.out.has_request_room() {
+                return;
+            }
+            _ = send_request(
                 io,
                 recipient_channel,
                 &request.name,
                 request.want_reply,
                 &request.data,
             );
-            if sent == Err(Misuse::Blocked) {
-                return;
-            }
             self.queued.pop_front();
             if self.queued.is_empty() {
                 self.queued = VecDeque::new();

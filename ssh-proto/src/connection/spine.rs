@@ -397,6 +397,7 @@ impl<R: Role> Connection<R> {
                 self.check(result);
             }
         }
+        self.unblocked |= self.out.take_relief();
         if self.eof && !self.stalled {
             self.fail(Error::UnexpectedEof(self.stage()));
         }
@@ -440,6 +441,7 @@ impl<R: Role> Connection<R> {
         self.pending = Vec::new();
         self.stalled = false;
         self.timers.stop();
+        self.unblocked = false;
         self.events.push(Common::Disconnected(error.clone()));
         self.closed = Some(error);
     }

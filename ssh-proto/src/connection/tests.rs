@@ -6,6 +6,7 @@ mod secrets;
 mod session;
 mod soak;
 mod timers;
+mod unblocked;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

@@ -48,6 +48,8 @@ pub(crate) struct Output {
     /// How much of it the peer is answerable for.
     provoked: usize,
     max_held: usize,
+    /// A request of ours was refused for want of room, and nobody has been told since that there is some.
+    refused: bool,
     /// A DISCONNECT was sent: nothing may follow it.
     ended: bool,
     failed: Option<Error>,
@@ -66,6 +68,7 @@ impl Output {
             held: Vec::new(),
             provoked: 0,
             max_held,
+            refused: false,
             ended: false,
             failed: None,
             sent: None,
@@ -94,7 +97,7 @@ impl Output {
         self.buf.get(self.head..).unwrap_or_default()
     }
 
-    fn pending_len(&self) -> usize {
+    const fn pending_len(&self) -> usize {
         self.buf.len().saturating_sub(self.head)
     }
 
@@ -186,7 +189,8 @@ impl Output {
         if self.ended {
             return Err(Misuse::Closed);
         }
-        if self.pending_len() > REQUEST_MARK || self.held.len() > OWN_HELD_MARK {
+        if !self.has_request_room() {
+            self.refused = true;
             return Err(Misuse::Blocked);
         }
         if self.gated {
@@ -195,6 +199,20 @@ impl Output {
             self.seal(|writer| message.encode(writer));
         }
         Ok(())
+    }
+
+    /// Whether there is room for a message of our own accord.
+    pub(crate) const fn has_request_room(&self) -> bool {
+        self.pending_len() <= REQUEST_MARK && self.held.len() <= OWN_HELD_MARK
+    }
+
+    /// Whether a request that was refused may be tried again. Says so once.
+    pub(crate) const fn take_relief(&mut self) -> bool {
+        let relief = self.refused && self.has_request_room() && !self.ended;
+        if relief {
+            self.refused = false;
+        }
+        relief
     }
 
     /// A message that the caller's own state bounds, such as EOF: only while [`is_open`](Self::is_open).

@@ -39,7 +39,7 @@ impl ClientAuth {
             (State::New(Some(_)) | State::Requested(Some(_)) | State::Waiting(_), _) => {
                 return Err(Misuse::AttemptPending);
             }
-            (State::Ready | State::Asking { .. }, None) => return Err(Misuse::Blocked),
+            (State::Ready | State::Asking { .. }, None) => return Err(Misuse::TooEarly),
             (State::New(None) | State::Requested(None), _) => {}
             (State::Ready | State::Asking { .. }, Some(_)) => {}
         }

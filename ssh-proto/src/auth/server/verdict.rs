@@ -177,7 +177,7 @@ impl ServerAuth {
     /// and before authentication is successful".
     pub(crate) fn banner<E>(&self, text: &str, cx: &mut Cx<'_, E>) -> Result<(), Misuse> {
         match self.state {
-            State::New | State::Started => return Err(Misuse::Blocked),
+            State::New | State::Started => return Err(Misuse::TooEarly),
             State::Authenticated(_) => return Err(Misuse::AlreadyAuthenticated),
             _ => {}
         }
