@@ -187,19 +187,20 @@ impl<R: Role> Connection<R> {
         self.timers.unanswered = 0;
         self.out.report(&mut self.log);
         self.log.packet("received", payload);
-        if self.transport.skips(number) {
-            return Ok(());
-        }
         let authenticated = self.auth.is_authenticated();
         let phase = self.transport.phase(authenticated);
+        self.transport.came(phase);
         if !authenticated {
             self.count_before_auth(len)?;
         }
-        let narrowed = self.transport.is_strict_now() && matches!(number, 2..=4);
         match reaction(number, phase, R::SIDE) {
             Reaction::Refuse => Err(self.unexpected(number)),
-            Reaction::Handle if narrowed => Err(self.unexpected(number)),
             Reaction::Handle => self.route(number, payload, offset),
+            Reaction::Ignore => self.count_idle_message(),
+            Reaction::Skip => {
+                self.transport.skip();
+                Ok(())
+            }
             Reaction::Unimplemented => {
                 self.count_idle_message()?;
                 self.log.add(LogLevel::Debug, LogLayer::Transport, || {

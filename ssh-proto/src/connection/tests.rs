@@ -1,10 +1,13 @@
 mod bytes;
+mod hostile;
+mod legality;
 mod limits;
 mod marks;
 mod rekey;
 mod secrets;
 mod session;
 mod soak;
+mod terrapin;
 mod timers;
 mod unblocked;
 
