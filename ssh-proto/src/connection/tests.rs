@@ -1,3 +1,4 @@
+mod advisories;
 mod bytes;
 mod hostile;
 mod legality;
