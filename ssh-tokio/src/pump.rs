@@ -207,7 +207,6 @@ where
             if mute {
                 out.clear();
             }
-            core.waiters.wake(Wish::ROOM, &mut core.wakes);
             true
         });
         if some {

@@ -392,6 +392,7 @@ fn sort(event: ClientEvent) -> Sorted<ClientEvent> {
         ClientEvent::GlobalReplied { request, reply } => Sorted::Reply(request, reply),
         ClientEvent::Disconnected(error) => Sorted::Over(error),
         ClientEvent::Rekeyed => Sorted::Rekeyed,
+        ClientEvent::Unblocked => Sorted::Unblocked,
         ClientEvent::OpenRequested(_)
         | ClientEvent::GlobalRequested(_)
         | ClientEvent::HostKeyOffered(_) => Sorted::Call(event),
