@@ -313,4 +313,6 @@ impl MlKem for Library {
 }
 
 #[cfg(test)]
+mod known_answers;
+#[cfg(test)]
 mod tests;

@@ -7,6 +7,8 @@
 //! The nonce of an ECDSA signature, the blinding of an RSA signature and the primes of a new RSA key
 //! are drawn by AWS-LC itself: it has no way to take them from a caller.
 
+#[cfg(test)]
+mod known_answers;
 mod rsa;
 
 use aws_lc_rs::agreement;
