@@ -102,6 +102,13 @@ impl Drbg {
     /// Something that the cryptographic library insists on drawing for itself: ML-KEM's keys and secrets, ECDSA's
     /// nonces. All of it goes through here, so that a recording keeps what came out, and its replay puts that in its
     /// place. `None`: it could not be made.
+    #[cfg_attr(
+        not(any(test, feature = "replay")),
+        expect(
+            clippy::needless_pass_by_ref_mut,
+            reason = "the recording is part of it"
+        )
+    )]
     pub(crate) fn foreign<E>(
         &mut self,
         make: impl FnOnce() -> Result<Secret, E>,

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use std::collections::BTreeSet;
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(48))]
+    #![proptest_config(ProptestConfig::with_cases(24))]
 
     #[test]
     fn a_random_session_replays_byte_for_byte_on_both_sides(seed: u64, steps in 1_usize..3_000) {
@@ -29,7 +29,7 @@ proptest! {
 #[test]
 fn random_sessions_have_every_command() {
     let mut seen = BTreeSet::new();
-    for seed in 0..40 {
+    for seed in 0..24 {
         let mut world = World::new(seed);
         world.run(4_000);
         for (text, _) in world.end() {
