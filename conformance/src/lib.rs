@@ -6,6 +6,7 @@ pub mod app;
 pub mod ours;
 pub mod pair;
 pub mod peers;
+pub mod tcp;
 pub mod wire;
 
 /// The examples of the README, compiled.

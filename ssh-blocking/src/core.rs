@@ -13,9 +13,9 @@ use ssh_proto::{
     RequestToken, Role, Stream, WriteError,
 };
 
+use crate::Error;
+use crate::ExitStatus;
 use crate::driver::Reader;
-use crate::error::Error;
-use crate::exit::ExitStatus;
 
 /// Calls that wait for the connection's own thread; beyond it nothing is read. A peer cannot make this queue grow.
 const MAX_CALLS: usize = 64;

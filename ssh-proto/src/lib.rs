@@ -133,6 +133,7 @@
     )
 )]
 
+pub mod adapter;
 mod auth;
 mod channel;
 pub mod config;

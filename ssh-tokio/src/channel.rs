@@ -14,10 +14,10 @@ use ssh_proto::{
 };
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 
+use crate::Error;
+use crate::ExitStatus;
 use crate::core::{ChannelState, Core, Interest, Shared, must_wait};
-use crate::error::Error;
 use crate::events::ChannelEvents;
-use crate::exit::ExitStatus;
 use crate::split::{ReadHalf, WriteHalf};
 use crate::waiters::Wish;
 
@@ -440,12 +440,7 @@ impl Channel<ServerRole> {
     ///
     /// The channel is gone.
     pub async fn send_exit(&self, status: &ExitStatus) -> Result<(), Error> {
-        self.command(false, |channel| match status {
-            ExitStatus::Code(code) => channel.send_exit_status(*code),
-            ExitStatus::Signal(signal) => channel.send_exit_signal(signal),
-            ExitStatus::Missing => Ok(()),
-        })
-        .await?;
+        self.command(false, |channel| status.send(channel)).await?;
         Ok(())
     }
 }

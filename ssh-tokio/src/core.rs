@@ -15,8 +15,8 @@ use ssh_proto::{
     Seed, Stream, WriteError,
 };
 
-use crate::error::Error;
-use crate::exit::ExitStatus;
+use crate::Error;
+use crate::ExitStatus;
 use crate::waiters::{Waiters, Wakes, Wish};
 
 /// Calls that wait for the attendant; beyond it nothing is read. A peer cannot make this queue grow.

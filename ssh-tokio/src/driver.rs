@@ -13,8 +13,8 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::task::JoinHandle;
 
 use crate::BoxFuture;
+use crate::Error;
 use crate::core::Shared;
-use crate::error::Error;
 use crate::pump::{LogCallback, Pump, verdict};
 
 /// Answers questions of the peer. What it runs was written by others.

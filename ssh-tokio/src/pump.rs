@@ -17,8 +17,8 @@ use ssh_proto::{Input, Role};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Sleep;
 
+use crate::Error;
 use crate::core::{Shared, now};
-use crate::error::Error;
 use crate::waiters::Wish;
 
 /// After so much idle time the buffers are given back.

@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 
 use ssh_proto::{OpenChannel, Program, PtyRequest, Signal, Stream, WindowSize};
 
+use crate::Error;
+use crate::ExitStatus;
 use crate::channel::{Channel, after};
 use crate::core::{Core, Wish};
-use crate::error::Error;
-use crate::exit::ExitStatus;
 
 use super::Client;
 

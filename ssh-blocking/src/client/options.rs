@@ -4,13 +4,14 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ssh_proto::adapter::judge_host_key;
 use ssh_proto::config::ClientConfig;
 use ssh_proto::key::PublicKey;
 use ssh_proto::log::LogRecord;
 
 use crate::driver::LogCallback;
 
-use crate::error::HostKeyRefused;
+use crate::{HostKeyPin, HostKeyRefused};
 
 /// Which host key of a server will do. There is no default: whoever connects decides.
 #[non_exhaustive]
@@ -21,16 +22,6 @@ pub enum HostKeyPolicy {
     Ask(Box<dyn FnMut(&PublicKey) -> bool + Send>),
     /// Any key at all: whoever sits between can read and change everything. For tests.
     AcceptAny,
-}
-
-/// A host key that will do.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum HostKeyPin {
-    /// The key with this fingerprint: `SHA256:` and 43 characters, as `ssh-keygen -l` prints it.
-    Fingerprint(String),
-    /// This key.
-    Key(PublicKey),
 }
 
 impl HostKeyPolicy {
@@ -51,40 +42,14 @@ impl HostKeyPolicy {
 
     /// The verdict on a key.
     pub(crate) fn judge(&mut self, key: &PublicKey) -> Result<(), HostKeyRefused> {
-        let fine = match self {
-            Self::Pinned(pins) => pins.iter().any(|pin| pin.is(key)),
-            Self::Ask(callback) => callback(key),
-            Self::AcceptAny => true,
-        };
-        if fine {
-            return Ok(());
-        }
-        Err(HostKeyRefused {
-            key_type: key.key_type().to_owned(),
-            shown: key.fingerprint_sha256(),
-            expected: match self {
-                Self::Pinned(pins) => pins.iter().map(ToString::to_string).collect(),
-                _ => Vec::new(),
-            },
-        })
-    }
-}
-
-impl HostKeyPin {
-    fn is(&self, key: &PublicKey) -> bool {
         match self {
-            // Some write the padding of base64, some do not.
-            Self::Fingerprint(pin) => pin.trim_end_matches('=') == key.fingerprint_sha256(),
-            Self::Key(pin) => pin == key,
-        }
-    }
-}
-
-impl fmt::Display for HostKeyPin {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Fingerprint(pin) => f.write_str(pin),
-            Self::Key(key) => f.write_str(&key.fingerprint_sha256()),
+            Self::Pinned(pins) => judge_host_key(pins, key),
+            Self::Ask(callback) => {
+                let fine = callback(key);
+                fine.then_some(())
+                    .ok_or_else(|| HostKeyRefused::new(key, &[]))
+            }
+            Self::AcceptAny => Ok(()),
         }
     }
 }

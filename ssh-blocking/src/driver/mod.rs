@@ -25,8 +25,8 @@ use ssh_proto::error::DisconnectReason;
 use ssh_proto::log::LogRecord;
 use ssh_proto::{Connection, Role, Seed};
 
+use crate::Error;
 use crate::core::{Attendant, Call, Core, Interest, Sort};
-use crate::error::Error;
 use crate::transport::{Kind, Pair, Socket, Transport};
 
 mod pair;

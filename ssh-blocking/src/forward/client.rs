@@ -13,10 +13,10 @@ use ssh_proto::{
     RequestId,
 };
 
+use crate::Error;
 use crate::channel::{Channel, Owner, after};
 use crate::client::Client;
 use crate::core::Interest;
-use crate::error::Error;
 
 use super::dynamic::{self, Asked};
 use super::listen::{Listener, Remove, Socket};

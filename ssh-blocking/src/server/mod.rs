@@ -16,17 +16,17 @@ use mio::{Events, Interest as Readiness, Poll, Token, Waker};
 use ssh_proto::error::DisconnectReason;
 use ssh_proto::{Connection, Misuse, RequestId, Role, ServerRole};
 
+use crate::Error;
 use crate::channel::{Owner, after};
 use crate::core::Interest;
 use crate::driver::{Shared, seed};
-use crate::error::Error;
 use crate::transport::Transport;
 
 use connection::Attendee;
 
 pub use connection::{PendingChannel, ServerConnection};
-pub use handler::{Handler, OpenVerdict, Session, Task, Verdict};
-pub use options::{MaxStartups, ServerOptions};
+pub use handler::{Handler, OpenVerdict, Task};
+pub use options::ServerOptions;
 
 const LISTENER: Token = Token(0);
 const WAKER: Token = Token(1);

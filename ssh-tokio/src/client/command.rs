@@ -9,10 +9,10 @@ use std::time::Duration;
 use ssh_proto::{ClientRole, OpenChannel, Program, PtyRequest, Signal, Stream, WindowSize};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use crate::Error;
+use crate::ExitStatus;
 use crate::channel::{Channel, Stderr};
 use crate::core::Core;
-use crate::error::Error;
-use crate::exit::ExitStatus;
 use crate::split::{ReadHalf, WriteHalf};
 use crate::waiters::Wish;
 

@@ -22,17 +22,17 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream, ToSocketAddrs};
 use tokio::sync::{Notify, watch};
 
+use crate::Error;
 use crate::channel::Owner;
 use crate::core::{Shared, now, seed};
 use crate::driver::{Attendant, Drive};
-use crate::error::Error;
 use crate::pump::LogCallback;
 
 use connection::Attendee;
 
 pub use connection::{PendingChannel, ServerConnection};
-pub use handler::{Handler, OpenVerdict, PendingFn, Session, Task, Verdict};
-pub use options::{MaxStartups, ServerOptions};
+pub use handler::{Handler, OpenVerdict, PendingFn, Task};
+pub use options::ServerOptions;
 
 /// How long a listener rests when the system has no more descriptors.
 const EXHAUSTED: Duration = Duration::from_millis(50);

@@ -5,13 +5,16 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use ssh_proto::adapter::MaxStartups;
 use ssh_proto::config::ServerConfig;
 use ssh_proto::log::LogRecord;
+
+use crate::Session;
 
 use crate::BoxFuture;
 
 use super::connection::Attendee;
-use super::handler::{Handler, Session, Task};
+use super::handler::{Handler, Task};
 
 /// Subsystems by name.
 pub(super) type Subsystems = BTreeMap<String, Box<dyn Fn(&Session) -> Option<Task> + Send + Sync>>;
@@ -19,46 +22,6 @@ pub(super) type Subsystems = BTreeMap<String, Box<dyn Fn(&Session) -> Option<Tas
 type Factory = Box<dyn Fn(Attendee) -> BoxFuture<'static, ()> + Send + Sync>;
 type Filter = Box<dyn Fn(SocketAddr) -> bool + Send + Sync>;
 type ServerLog = Arc<dyn Fn(Option<SocketAddr>, &LogRecord) + Send + Sync>;
-
-/// When connections are dropped before any work is done for them: OpenSSH's `MaxStartups`.
-///
-/// From `start` connections on that are not authenticated, new ones are dropped at random: at first `rate` per cent of
-/// them, more the more there are, and all of them from `full` on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[expect(clippy::exhaustive_structs, reason = "as in sshd_config")]
-pub struct MaxStartups {
-    /// Below it nothing is dropped.
-    pub start: usize,
-    /// The share that is dropped at `start`, in per cent.
-    pub rate: u32,
-    /// From here on everything is dropped.
-    pub full: usize,
-}
-
-impl Default for MaxStartups {
-    fn default() -> Self {
-        Self {
-            start: 50,
-            rate: 30,
-            full: 100,
-        }
-    }
-}
-
-impl MaxStartups {
-    /// Whether one more is dropped while there are `present`; `draw` is random.
-    pub(super) fn drops(&self, present: usize, draw: u32) -> bool {
-        if present < self.start {
-            return false;
-        }
-        if present >= self.full {
-            return true;
-        }
-        let (above, span) = (present - self.start, self.full - self.start);
-        let rise = u64::from(100_u32.saturating_sub(self.rate)) * above as u64 / span as u64;
-        u64::from(draw % 100) < u64::from(self.rate) + rise
-    }
-}
 
 /// What is decided before a server listens.
 pub struct ServerOptions {
@@ -144,25 +107,5 @@ impl fmt::Debug for ServerOptions {
             .field("max_startups", &self.max_startups)
             .field("subsystems", &self.subsystems.keys())
             .finish_non_exhaustive()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn early_drops_rise_from_the_rate_to_everything() {
-        let max = MaxStartups {
-            start: 10,
-            rate: 30,
-            full: 20,
-        };
-        let dropped = |present| (0..100).filter(|&draw| max.drops(present, draw)).count();
-        assert_eq!(dropped(9), 0);
-        assert_eq!(dropped(10), 30);
-        assert_eq!(dropped(15), 65);
-        assert_eq!(dropped(20), 100);
-        assert_eq!(dropped(2_000), 100);
     }
 }
