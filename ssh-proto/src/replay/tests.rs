@@ -1,4 +1,5 @@
 mod broken;
+mod hooks;
 mod scripted;
 mod sessions;
 mod world;
