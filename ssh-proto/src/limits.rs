@@ -99,6 +99,9 @@ pub struct Limits {
     pub log_records: usize,
     /// Connection events that wait for the caller; then input stops.
     pub events: usize,
+    /// Text of a recording that waits to be taken (feature `replay`); what it exceeds this with is kept, and then the
+    /// recording stops.
+    pub recording_len: usize,
 }
 
 impl Default for Limits {
@@ -140,6 +143,7 @@ impl Default for Limits {
             window_budget: 64 * 1024 * 1024,
             log_records: 256,
             events: 64,
+            recording_len: 16 * 1024 * 1024,
         }
     }
 }

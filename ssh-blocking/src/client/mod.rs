@@ -91,8 +91,12 @@ impl Client {
         deadline: Option<Instant>,
         options: ClientOptions,
     ) -> Result<Self, Error> {
-        let conn = Connection::<ClientRole>::new(options.config, seed()?, Instant::now());
+        let conn = Connection::<ClientRole>::new(options.protocol(), seed()?, Instant::now());
         let (shared, mut attendance) = Shared::new(conn, transport, sort, false, options.log)?;
+        #[cfg(feature = "replay")]
+        if let Some(callback) = options.recording {
+            shared.record_to(callback);
+        }
         if let Some(reader) = attendance.take_reader() {
             let shared = Arc::clone(&shared);
             thread::Builder::new()

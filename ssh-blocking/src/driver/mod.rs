@@ -30,6 +30,8 @@ use crate::core::{Attendant, Call, Core, Interest, Sort};
 use crate::transport::{Kind, Pair, Socket, Transport};
 
 mod pair;
+#[cfg(feature = "replay")]
+mod recording;
 mod socket;
 
 pub(crate) use socket::Reader;
@@ -43,6 +45,8 @@ const LINGER: Duration = Duration::from_secs(2);
 
 pub(crate) type Guard<'a, R> = MutexGuard<'a, Core<R>>;
 pub(crate) type LogCallback = Box<dyn FnMut(&LogRecord) + Send>;
+#[cfg(feature = "replay")]
+pub(crate) type RecordingCallback = Box<dyn FnMut(&str) + Send>;
 
 enum Link {
     Socket { socket: Socket, waker: Waker },
@@ -62,6 +66,8 @@ pub(crate) struct Shared<R: Role> {
     /// Where threads wait whose requests were blocked.
     request_room: Arc<Condvar>,
     log: Option<Mutex<LogCallback>>,
+    #[cfg(feature = "replay")]
+    recording: std::sync::OnceLock<Mutex<RecordingCallback>>,
 }
 
 /// What the attendant's thread needs besides what is shared.
@@ -110,6 +116,8 @@ impl<R: Role> Shared<R> {
             progress,
             request_room,
             log: log.map(Mutex::new),
+            #[cfg(feature = "replay")]
+            recording: std::sync::OnceLock::new(),
         });
         Ok((shared, Attendance { pair }))
     }
@@ -359,6 +367,8 @@ impl<R: Role> Shared<R> {
         self.request_room.notify_all();
         drop(core);
         self.drain_log();
+        #[cfg(feature = "replay")]
+        self.end_recording();
     }
 
     /// Calls back. A panic ends this connection and no other.
@@ -371,6 +381,8 @@ impl<R: Role> Shared<R> {
 
     /// Hands the log to its callback. Whoever finds it busy leaves its records to the thread that is at it.
     fn drain_log(&self) {
+        #[cfg(feature = "replay")]
+        self.drain_recording();
         let Some(log) = &self.log else {
             return;
         };
@@ -383,6 +395,15 @@ impl<R: Role> Shared<R> {
             };
             callback(&record);
         }
+    }
+
+    /// Whether [`drain_log`](Self::drain_log) has anybody to tell.
+    fn is_observed(&self) -> bool {
+        #[cfg(feature = "replay")]
+        if self.recording.get().is_some() {
+            return true;
+        }
+        self.log.is_some()
     }
 
     /// Starts the end: a DISCONNECT is sent, and everything that waits is told.

@@ -109,7 +109,7 @@ pub(super) struct State {
 
     pub(super) pending: Pending,
     /// The connection was told that there are events.
-    listed: bool,
+    pub(super) listed: bool,
     /// In the list of channels that owe something.
     in_owed: bool,
 }

@@ -332,4 +332,6 @@ impl Records {
 }
 
 #[cfg(test)]
+mod known_answers;
+#[cfg(test)]
 mod tests;

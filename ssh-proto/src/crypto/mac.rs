@@ -73,6 +73,9 @@ impl AsRef<[u8]> for MacTag {
 }
 
 #[cfg(test)]
+mod known_answers;
+
+#[cfg(test)]
 mod tests {
     use super::super::testing::{count, hex};
     use super::*;

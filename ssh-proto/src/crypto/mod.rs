@@ -32,6 +32,9 @@ impl From<aws_lc_rs::error::KeyRejected> for CryptoFault {
 }
 
 #[cfg(test)]
+pub(crate) mod known_answers;
+
+#[cfg(test)]
 pub(crate) mod testing {
     /// Bytes from hexadecimal; blanks are skipped.
     pub(crate) fn hex(text: &str) -> Vec<u8> {

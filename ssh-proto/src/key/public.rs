@@ -214,7 +214,7 @@ impl PublicKey {
             .unwrap_or(Numbers::Other)
     }
 
-    pub(super) fn from_ed25519(public: &[u8; 32]) -> Self {
+    pub(crate) fn from_ed25519(public: &[u8; 32]) -> Self {
         let mut blob = Vec::with_capacity(51);
         Writer::new(&mut blob).string(b"ssh-ed25519").string(public);
         let (kind, blob) = (Kind::Ed25519, blob.into());

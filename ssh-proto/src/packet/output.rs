@@ -7,12 +7,16 @@
 
 use crate::channel::Stream;
 use crate::crypto::drbg::Drbg;
+#[cfg(any(test, feature = "replay"))]
+use crate::crypto::drbg::Foreign;
 use crate::error::{Error, Misuse, PeerError};
 use crate::limits::{
     DATA_MARK, OWN_HELD_MARK, PACKET_DATA_LEN, REPLY_MARK, REQUEST_MARK, RESUME_MARK,
 };
 use crate::log::Log;
 use crate::msg::Message;
+#[cfg(any(test, feature = "replay"))]
+use crate::replay::{Command, Start, record::Recorder};
 use crate::secret::Secret;
 use crate::wire::Writer;
 
@@ -55,6 +59,8 @@ pub(crate) struct Output {
     failed: Option<Error>,
     /// What was sealed, where packets are recorded.
     sent: Option<Box<Log>>,
+    #[cfg(any(test, feature = "replay"))]
+    recorder: Option<Box<Recorder>>,
 }
 
 impl Output {
@@ -72,6 +78,8 @@ impl Output {
             ended: false,
             failed: None,
             sent: None,
+            #[cfg(any(test, feature = "replay"))]
+            recorder: None,
         }
     }
 
@@ -103,11 +111,15 @@ impl Output {
 
     /// `len` bytes were written.
     pub(crate) fn consume(&mut self, len: usize) {
+        #[cfg(any(test, feature = "replay"))]
+        self.leave(len);
         self.head = self.head.saturating_add(len).min(self.buf.len());
     }
 
     /// Exchanges the whole buffer with an empty one.
     pub(crate) fn swap(&mut self, spare: &mut Vec<u8>) {
+        #[cfg(any(test, feature = "replay"))]
+        self.leave(usize::MAX);
         if self.pending_len() == 0 {
             spare.clear();
         } else if self.head > 0 {
@@ -443,4 +455,56 @@ fn data_fields(recipient: u32, stream: Stream, len: usize) -> [u8; DATA_FIELDS_L
 fn message_fields(fields: &[u8; DATA_FIELDS_LEN], stream: Stream) -> &[u8] {
     let start = DATA_FIELDS_LEN.saturating_sub(fields_len(stream));
     fields.get(start..).unwrap_or_default()
+}
+
+/// The recorder stands here because every command and every byte passes here.
+#[cfg(any(test, feature = "replay"))]
+impl Output {
+    /// Records from now on.
+    pub(crate) fn attach(&mut self, recorder: Recorder) {
+        self.recorder = Some(Box::new(recorder));
+    }
+
+    pub(crate) const fn is_recorded(&self) -> bool {
+        self.recorder.is_some()
+    }
+
+    /// A command is about to be carried out; `data` belongs to it.
+    pub(crate) fn note(&mut self, command: impl FnOnce(Start) -> Command, data: &[&[u8]]) {
+        self.settle();
+        self.note_late(command, data);
+    }
+
+    /// A command was carried out, and [`settle`](Self::settle) was called before.
+    pub(crate) fn note_late(&mut self, command: impl FnOnce(Start) -> Command, data: &[&[u8]]) {
+        if let Some(recorder) = &mut self.recorder {
+            recorder.note(command, data);
+        }
+    }
+
+    /// What came of the last command is complete.
+    pub(crate) fn settle(&mut self) {
+        if let Some(recorder) = &mut self.recorder {
+            let pending = self.buf.get(self.head..).unwrap_or_default();
+            recorder.settle(pending, self.rng.foreign_draws());
+        }
+    }
+
+    /// The recorder, and what came of the last command is complete.
+    pub(crate) fn recorder(&mut self) -> Option<&mut Recorder> {
+        self.settle();
+        self.recorder.as_deref_mut()
+    }
+
+    /// Records no more.
+    pub(crate) fn detach(&mut self) {
+        self.recorder = None;
+        *self.rng.foreign_draws() = Foreign::Off;
+    }
+
+    fn leave(&mut self, len: usize) {
+        if let Some(recorder) = &mut self.recorder {
+            recorder.consumed(len);
+        }
+    }
 }

@@ -265,8 +265,9 @@ impl ClientAuth {
         };
         let blob = key.public().blob();
         let data = signed_data(session.id, &self.user, candidate.algorithm, blob);
-        let signature = key.sign(candidate.algorithm, &data).ok();
-        self.send_signature(candidate, signature.as_deref(), cx);
+        let sign = || key.sign(candidate.algorithm, &data).map(Secret::new);
+        let signature = cx.out.rng().foreign(sign);
+        self.send_signature(candidate, signature.as_ref().map(Secret::expose), cx);
     }
 
     fn send_signature<E: From<ClientAuthEvent>>(

@@ -69,11 +69,10 @@ impl ServerAuth {
         attempt: LoginAttempt,
         cx: &mut Cx<'_, E>,
     ) -> Result<(), Misuse> {
-        self.proven(&attempt)?;
+        let method = self.proven(&attempt)?.method().name();
         cx.out.must(&UserauthSuccess {});
         let user = std::mem::take(&mut self.progress).user;
         cx.log.add(LogLevel::Info, LogLayer::Authentication, || {
-            let method = attempt.method().name();
             format!("{} by {method}", printable(user.as_bytes(), 255))
         });
         self.state = State::Authenticated(user.clone());
