@@ -2,11 +2,13 @@
 //!
 //! ```text
 //! cargo run --release -p conformance --bin bench -- bulk [OPTION]...
+//! cargo run --release -p conformance --bin bench -- channels [OPTION]...
 //! cargo run --release -p conformance --bin bench -- connections [OPTION]...
 //! cargo run --release -p conformance --bin bench -- latency [OPTION]...
 //! ```
 
 mod bulk;
+mod channels;
 mod connections;
 mod cpu;
 mod floor;
@@ -25,6 +27,7 @@ use conformance::peers::Version;
 
 const USAGE: &str = "\
 usage: bench bulk [OPTION]...
+       bench channels [OPTION]...
        bench connections [OPTION]...
        bench latency [OPTION]...
 
@@ -40,6 +43,15 @@ bulk   CPU seconds per GiB of our ssh and sshd examples, of OpenSSH's and of the
   --cpu N            the CPU on which everything runs (default: the last that this process may use)
   --our-ssh PATH     the client under test (default: build the example of ssh-blocking); `openssh`: OpenSSH's stands in
   --our-sshd PATH    the same for the server
+
+channels   CPU of a message there and back on a connection with 10, 100 and 1,000 channels, as many messages under way in all of
+       them together, for the state machine alone and for each adapter. Statuses as above.
+
+  --messages N       how many messages a run (default 100000)
+  --runs N           interleaved runs of which medians are taken (default 5)
+  --only TEXT        only the adapters whose name holds TEXT: core, mio, tokio, blocking
+  --json FILE        write all figures and verdicts to FILE
+  --cpu N            as for bulk
 
 connections   memory and CPU of idle authenticated connections with one open channel, on one ssh-mio thread at each end,
        on loopback, connected at most 64 at a time. Keepalive is off. Statuses as above.
@@ -166,6 +178,13 @@ fn main() -> ExitCode {
             Ok(false) => ExitCode::from(1),
             Err(message) => fail(&message),
         },
+        "channels" => {
+            match channels::Options::parse(arguments).and_then(|options| channels::run(&options)) {
+                Ok(true) => ExitCode::SUCCESS,
+                Ok(false) => ExitCode::from(1),
+                Err(message) => fail(&message),
+            }
+        }
         "connections" => {
             match connections::Options::parse(arguments)
                 .and_then(|options| connections::run(&options))
@@ -206,6 +225,10 @@ fn pipeline_part(part: &str, arguments: &[String]) -> io::Result<()> {
             floor::seal(cipher, address, batch.parse().map_err(io::Error::other)?)
         }
         ("open", [cipher, bytes]) => floor::open(cipher, size(bytes)?),
+        ("channels", [adapter, count, messages]) => {
+            let number = |text: &String| text.parse().map_err(io::Error::other);
+            channels::part(adapter, number(count)?, number(messages)?)
+        }
         ("tcp-echo", []) => latency::tcp_echo(),
         ("tcp-pings", [address, count]) => latency::tcp_pings(address, count),
         ("mio-pings", [address, user, key, count]) => latency::mio_pings(address, user, key, count),

@@ -50,7 +50,8 @@ impl Series {
     }
 }
 
-fn median(values: impl Iterator<Item = f64>) -> f64 {
+/// NaN when there are none.
+pub(crate) fn median(values: impl Iterator<Item = f64>) -> f64 {
     let mut values: Vec<f64> = values.collect();
     values.sort_by(f64::total_cmp);
     let middle = values.len() / 2;
