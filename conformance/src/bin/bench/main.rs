@@ -49,7 +49,7 @@ channels   CPU of a message there and back on a connection with 10, 100 and 1,00
 
   --messages N       how many messages a run (default 100000)
   --runs N           interleaved runs of which medians are taken (default 5)
-  --only TEXT        only the adapters whose name holds TEXT: core, mio, tokio, blocking
+  --only TEXT        only the adapters whose name holds TEXT: core, mio, tokio, blocking, threads
   --json FILE        write all figures and verdicts to FILE
   --cpu N            as for bulk
 
