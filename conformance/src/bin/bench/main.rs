@@ -14,9 +14,12 @@ mod cpu;
 mod floor;
 mod json;
 mod latency;
+mod mio_exec;
 mod pipeline;
 mod process;
+mod programs;
 mod report;
+mod russh;
 
 use std::ffi::OsString;
 use std::io;
@@ -31,14 +34,16 @@ usage: bench bulk [OPTION]...
        bench connections [OPTION]...
        bench latency [OPTION]...
 
-bulk   CPU seconds per GiB of our ssh and sshd examples, of OpenSSH's and of the floor, over exec on loopback, download and
-       upload. Ends with status 1 when a bar is missed, 2 when the benchmark could not be made.
+bulk   CPU seconds per GiB over exec on loopback, download and upload: our examples on blocking sockets beside OpenSSH, those
+       on Tokio and mio beside russh, all beside the floor. Ends with status 1 when a bar is missed, 2 when the benchmark
+       could not be made.
 
   --runs N           interleaved runs of which medians are taken (default 5)
   --size BYTES       bytes per run, at least 67108864 (default 1073741824)
   --json FILE        write all runs, medians and verdicts to FILE
   --openssh VERSION  9.2 (default) or 10.0
   --only TEXT        only the transfers whose name holds TEXT: \"download\", \"upload aes128-gcm@openssh.com\", ..
+  --adapter NAME     only the rows of blocking, tokio or mio
   --stdout KIND      what the clients write downloads to: null (default: /dev/null) or pipe (to a process that reads it)
   --cpu N            the CPU on which everything runs (default: the last that this process may use)
   --our-ssh PATH     the client under test (default: build the example of ssh-blocking); `openssh`: OpenSSH's stands in
@@ -76,6 +81,7 @@ struct Options {
     json: Option<PathBuf>,
     openssh: Version,
     only: String,
+    adapter: Option<&'static str>,
     stdout: pipeline::Stdout,
     cpu: Option<usize>,
     our_ssh: Option<OsString>,
@@ -90,6 +96,7 @@ impl Options {
             json: None,
             openssh: Version::V9_2,
             only: String::new(),
+            adapter: None,
             stdout: pipeline::Stdout::Null,
             cpu: None,
             our_ssh: None,
@@ -103,6 +110,7 @@ impl Options {
                 "--json",
                 "--openssh",
                 "--only",
+                "--adapter",
                 "--stdout",
                 "--cpu",
                 "--our-ssh",
@@ -138,6 +146,11 @@ impl Options {
                     };
                 }
                 "--only" => options.only = text,
+                "--adapter" => {
+                    let names = ["blocking", "tokio", "mio"];
+                    let name = names.into_iter().find(|name| *name == text);
+                    options.adapter = Some(name.ok_or_else(|| wrong("blocking, tokio or mio"))?);
+                }
                 "--stdout" => {
                     options.stdout = match text.as_str() {
                         "null" => pipeline::Stdout::Null,
@@ -221,8 +234,18 @@ fn pipeline_part(part: &str, arguments: &[String]) -> io::Result<()> {
     match (part, arguments) {
         ("source", [bytes]) => floor::source(size(bytes)?),
         ("sink", [bytes]) => floor::sink(size(bytes)?),
-        ("seal", [cipher, address, batch]) => {
-            floor::seal(cipher, address, batch.parse().map_err(io::Error::other)?)
+        ("seal", [cipher, address, batch]) => floor::seal(
+            cipher,
+            address,
+            batch.parse().map_err(io::Error::other)?,
+            None,
+        ),
+        ("seal", [cipher, address, batch, bytes]) => {
+            let batch = batch.parse().map_err(io::Error::other)?;
+            floor::seal(cipher, address, batch, Some(size(bytes)?))
+        }
+        ("mio-exec", [address, user, key, cipher, command]) => {
+            mio_exec::run(address, user, key, cipher, command)
         }
         ("open", [cipher, bytes]) => floor::open(cipher, size(bytes)?),
         ("channels", [adapter, count, messages]) => {

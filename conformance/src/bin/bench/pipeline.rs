@@ -8,21 +8,23 @@
 //! The floor stands where client and server do: `seal` on the sending side, `open` on the receiving one. Everything runs
 //! on one CPU, so that what a process costs does not depend on how its neighbours were scheduled. A 64 KiB pipe joins a
 //! program with its command or feeder; `source` and `sink` are never counted.
+//!
+//! A server of one thread has its commands within: there is no pipe, and its time is read once the client has ended.
 
 use std::fs;
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use conformance::peers::{KeyKind, KeyPair, Ssh, Sshd, SshdOptions, Version};
+use conformance::peers::{KeyKind, KeyPair, Version};
 
 use crate::cpu::{self, Group};
 use crate::floor;
-use crate::process::{Process, output, pinned};
+use crate::process::{Process, pinned};
+use crate::programs::Program;
 
 /// For a server to listen, a client to log in, a program to end.
-const STEP_LIMIT: Duration = Duration::from_secs(20);
+pub(crate) const STEP_LIMIT: Duration = Duration::from_secs(20);
 /// Slower transfers than this are given up.
 const LEAST_BYTES_PER_SECOND: u64 = 4 << 20;
 
@@ -42,13 +44,6 @@ pub(crate) enum Stdout {
     Pipe,
 }
 
-/// An SSH client or server.
-#[derive(Clone, Debug)]
-pub(crate) enum Program {
-    OpenSsh,
-    Ours(PathBuf),
-}
-
 /// What both ends have used at the end of a transfer, since they were started.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Ends {
@@ -66,24 +61,10 @@ pub(crate) struct Place {
     /// This program.
     bench: PathBuf,
     /// What the clients log in with.
-    user_key: KeyPair,
-    /// Our server's key. OpenSSH's makes its own.
-    host_key: KeyPair,
-    authorized_keys: PathBuf,
-}
-
-/// A server that listens.
-struct Listening {
-    /// Kept because dropping it ends the server.
-    _owner: Owner,
-    group: Group,
-    address: SocketAddr,
-    host_key: KeyPair,
-}
-
-enum Owner {
-    OpenSsh(#[expect(dead_code, reason = "held for its drop")] Box<Sshd>),
-    Ours(#[expect(dead_code, reason = "held for its drop")] Process),
+    pub(crate) user_key: KeyPair,
+    /// The servers' key. OpenSSH's makes its own.
+    pub(crate) host_key: KeyPair,
+    pub(crate) authorized_keys: PathBuf,
 }
 
 impl Place {
@@ -187,7 +168,58 @@ impl Place {
         })
     }
 
-    /// One transfer through the floor, with so many packets per write.
+    /// One transfer whose command runs within the server, whose time alone is told.
+    ///
+    /// # Errors
+    ///
+    /// A line for the user when it fails or is too slow.
+    pub(crate) fn built_in(
+        &self,
+        server: &Program,
+        direction: Direction,
+        cipher: &str,
+        size: u64,
+    ) -> Result<Ends, String> {
+        let server = self.start_server(server)?;
+        let remote = match direction {
+            Direction::Download => format!("source {size}"),
+            Direction::Upload => "sink".to_owned(),
+        };
+        let (mut command, _files) =
+            self.client_command(&Program::OpenSsh, &server, cipher, &remote)?;
+        command.stdout(Stdio::null()).stderr(Stdio::piped());
+        let start = Instant::now();
+        let source = match direction {
+            Direction::Download => {
+                command.stdin(Stdio::null());
+                None
+            }
+            Direction::Upload => {
+                let mut source = self.start_source(size)?;
+                let stdin = source.take_stdout().map_or_else(Stdio::null, Stdio::from);
+                command.stdin(stdin);
+                Some(source)
+            }
+        };
+        let client = Process::start("client", command, false)?;
+        if let Some(mut source) = source {
+            source.wait_for(floor::MOVED, limit(size))?;
+            // The end of its output is what the command waits for.
+            drop(source.take_stdin());
+            source.finish(STEP_LIMIT)?;
+        }
+        client.finish(limit(size))?;
+        let elapsed = start.elapsed();
+        let times = cpu::at_rest(&[server.group], STEP_LIMIT)?;
+        Ok(Ends {
+            client: Duration::ZERO,
+            server: times[0],
+            elapsed,
+        })
+    }
+
+    /// One transfer through the floor, with so many packets per write. With `in_memory` the server's end has no pipe:
+    /// it makes the data, or drops it.
     ///
     /// # Errors
     ///
@@ -198,8 +230,12 @@ impl Place {
         cipher: &str,
         size: u64,
         batch: usize,
+        in_memory: bool,
     ) -> Result<Ends, String> {
-        let null = direction == Direction::Download && self.stdout == Stdout::Null;
+        let null = match direction {
+            Direction::Download => self.stdout == Stdout::Null,
+            Direction::Upload => in_memory,
+        };
         let mut sink = (!null).then(|| self.start_sink(size)).transpose()?;
         let stdout = sink
             .as_mut()
@@ -216,17 +252,19 @@ impl Place {
         let address = receiver.wait_for(floor::LISTENING, STEP_LIMIT)?;
 
         let start = Instant::now();
-        let mut source = self.start_source(size)?;
-        let stdin = source.take_stdout().map_or_else(Stdio::null, Stdio::from);
         let mut command = self.part("__seal");
         command
-            .arg(cipher)
-            .arg(address)
-            .arg(batch.to_string())
-            .stdin(stdin)
+            .args([cipher, &address, &batch.to_string()])
             .stdout(Stdio::null())
             .stderr(Stdio::piped());
-        let sender = Process::start("the floor's sender", command, false)?;
+        let mut source = None;
+        if in_memory && direction == Direction::Download {
+            command.arg(size.to_string()).stdin(Stdio::piped());
+        } else {
+            let feeder = source.insert(self.start_source(size)?);
+            command.stdin(feeder.take_stdout().map_or_else(Stdio::null, Stdio::from));
+        }
+        let mut sender = Process::start("the floor's sender", command, false)?;
         sink.as_mut()
             .unwrap_or(&mut receiver)
             .wait_for(floor::MOVED, limit(size))?;
@@ -235,8 +273,10 @@ impl Place {
             &[Group::one(sender.id()), Group::one(receiver.id())],
             STEP_LIMIT,
         )?;
-        drop(source.take_stdin());
-        for process in [Some(source), Some(sender), Some(receiver), sink]
+        for process in [source.as_mut(), Some(&mut sender)].into_iter().flatten() {
+            drop(process.take_stdin());
+        }
+        for process in [source, Some(sender), Some(receiver), sink]
             .into_iter()
             .flatten()
         {
@@ -254,7 +294,7 @@ impl Place {
     }
 
     /// One of this program's hidden parts.
-    fn part(&self, name: &str) -> Command {
+    pub(crate) fn part(&self, name: &str) -> Command {
         let mut command = pinned(self.cpu, &Command::new(&self.bench));
         command.arg(name);
         command
@@ -278,91 +318,6 @@ impl Place {
             .stdout(Stdio::null())
             .stderr(Stdio::piped());
         Process::start("sink", command, false)
-    }
-
-    fn client_command(
-        &self,
-        program: &Program,
-        server: &Listening,
-        cipher: &str,
-        remote: &str,
-    ) -> Result<(Command, Option<Ssh>), String> {
-        let Program::Ours(path) = program else {
-            let client = Ssh::new(self.version, server.address)
-                .user(Sshd::USER)
-                .identity(&self.user_key);
-            let client = client.option("Ciphers", cipher);
-            return Ok((pinned(self.cpu, &client.command(remote)), Some(client)));
-        };
-        let mut keygen = self.version.command("usr/bin/ssh-keygen");
-        let printed = output(keygen.arg("-lf").arg(&server.host_key.path))?;
-        let fingerprint = printed.split_ascii_whitespace().nth(1).unwrap_or_default();
-        let mut command = pinned(self.cpu, &Command::new(path));
-        command
-            .args(["-T", "-l", Sshd::USER, "-i"])
-            .arg(&self.user_key.path);
-        command.args(["-p", &server.address.port().to_string()]);
-        command.args([
-            "-o",
-            &format!("HostKeyFingerprint={fingerprint}"),
-            "-o",
-            &format!("Ciphers={cipher}"),
-        ]);
-        command.arg(server.address.ip().to_string()).arg(remote);
-        Ok((command, None))
-    }
-
-    /// A fresh server for each transfer: its time then starts from nothing.
-    fn start_server(&self, program: &Program) -> Result<Listening, String> {
-        let Program::Ours(path) = program else {
-            let keys = vec![self.user_key.public.clone()];
-            let sshd = Sshd::start(
-                self.version,
-                &SshdOptions {
-                    authorized_keys: keys,
-                    ..SshdOptions::default()
-                },
-            );
-            let pid = sshd.pid();
-            let mut pin = Command::new("taskset");
-            output(pin.args(["-a", "-p", "-c", &self.cpu.to_string(), &pid.to_string()]))?;
-            return Ok(Listening {
-                group: Group {
-                    root: pid,
-                    family: Some("sshd".to_owned()),
-                },
-                address: sshd.address(),
-                host_key: sshd.host_keys()[0].clone(),
-                _owner: Owner::OpenSsh(Box::new(sshd)),
-            });
-        };
-        let mut command = pinned(self.cpu, &Command::new(path));
-        command
-            .args(["--port", "0", "--host-key"])
-            .arg(&self.host_key.path);
-        command.arg("--authorized-keys").arg(&self.authorized_keys);
-        command
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
-        let mut process = Process::start("our server", command, true)?;
-        let address = process.wait_for(floor::LISTENING, STEP_LIMIT)?;
-        let address = address
-            .trim()
-            .parse()
-            .map_err(|_| format!("our server listens on `{address}`"))?;
-        // The name that the kernel keeps has 15 bytes.
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
-        let family = Some(name.chars().take(15).collect());
-        Ok(Listening {
-            group: Group {
-                root: process.id(),
-                family,
-            },
-            address,
-            host_key: self.host_key.clone(),
-            _owner: Owner::Ours(process),
-        })
     }
 }
 
