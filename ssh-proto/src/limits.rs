@@ -88,8 +88,10 @@ pub struct Limits {
     pub stray_messages: u32,
     /// The receive window of one channel at the most.
     pub window: u32,
-    /// All granted and unread bytes of a connection together. Every channel has a window of 64 KiB at the least, also
-    /// when the others have used the budget up: the bound is this and 64 KiB for each of [`channels`](Self::channels).
+    /// All bytes of a connection that were granted or are unread, together. Half of it is shared equally by as many
+    /// [`channels`](Self::channels) as there may be, so that each has a window whatever the others have: 32 KiB with the
+    /// defaults, never more than 64 KiB and, beyond the budget if need be, never less than 1 KiB. The other half goes to
+    /// whoever needs more.
     pub window_budget: u32,
     /// Log records kept until they are taken; then the oldest goes.
     pub log_records: usize,

@@ -115,7 +115,7 @@ pub(super) struct State {
 }
 
 impl State {
-    pub(super) fn new(id: ChannelId, phase: Phase, session: bool, window: u32) -> Self {
+    pub(super) fn new(id: ChannelId, phase: Phase, session: bool, window: RecvWindow) -> Self {
         Self {
             id,
             peer: 0,
@@ -128,7 +128,7 @@ impl State {
             peer_close: false,
             send: SendWindow::default(),
             writer: Writer::Idle,
-            recv: RecvWindow::new(window),
+            recv: window,
             data: Queue::default(),
             stderr: Queue::default(),
             combined: false,
