@@ -151,7 +151,12 @@ impl Channels {
             let kind = printable(message.channel_type.as_bytes(), 64);
             format!("channel {}: the peer asks for {kind}", id.slot)
         });
-        let mut state = State::new(id, Phase::Asking, kind == OpenKind::Session, RecvWindow::none());
+        let mut state = State::new(
+            id,
+            Phase::Asking,
+            kind == OpenKind::Session,
+            RecvWindow::none(),
+        );
         state.peer = peer;
         state.send = SendWindow::new(message.initial_window_size, message.maximum_packet_size);
         slots.insert(state);

@@ -349,10 +349,6 @@ impl State {
         self.in_owed = false;
     }
 
-    pub(super) const fn is_in_owed(&self) -> bool {
-        self.in_owed
-    }
-
     fn say(&mut self, shared: &mut Shared, io: &mut Io<'_>) {
         let recipient_channel = self.peer;
         if self.credits() && self.recv.credit_due() {

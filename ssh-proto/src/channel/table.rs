@@ -284,6 +284,7 @@ impl Channels {
             let Some(id) = self.shared.owed.pop_front() else {
                 break;
             };
+            // One that is gone by now owes nothing.
             if let Some(state) = self.slots.get_mut(id) {
                 state.left_owed();
                 state.send_owed(&mut self.shared, &mut io);
@@ -412,9 +413,6 @@ impl Channels {
         state.data.clear(&mut shared.blocks);
         state.stderr.clear(&mut shared.blocks);
         shared.drop_window(&state.recv);
-        if state.is_in_owed() {
-            shared.owed.retain(|other| *other != id);
-        }
     }
 
     /// The state of a channel, and what it shares with the others.

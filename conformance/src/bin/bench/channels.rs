@@ -135,7 +135,10 @@ pub(crate) fn run(options: &Options) -> Result<bool, String> {
         })
         .collect();
     if rows.is_empty() {
-        return Err(format!("--only {}: no adapter has that in its name", options.only));
+        return Err(format!(
+            "--only {}: no adapter has that in its name",
+            options.only
+        ));
     }
     for _ in 0..options.runs {
         for row in &mut rows {
@@ -143,7 +146,11 @@ pub(crate) fn run(options: &Options) -> Result<bool, String> {
                 let mut command = pinned(cpu, &Command::new(&bench));
                 command
                     .arg("__channels")
-                    .args([row.adapter, &count.to_string(), &options.messages.to_string()])
+                    .args([
+                        row.adapter,
+                        &count.to_string(),
+                        &options.messages.to_string(),
+                    ])
                     .stdin(Stdio::null())
                     .stdout(Stdio::piped())
                     .stderr(Stdio::piped());
@@ -184,14 +191,20 @@ pub(crate) fn run(options: &Options) -> Result<bool, String> {
             Json::Object(vec![
                 ("channels", Json::Number(count as f64)),
                 ("ns_per_message", Json::Number(median(runs.iter().copied()))),
-                ("runs", Json::List(runs.iter().map(|&ns| Json::Number(ns)).collect())),
+                (
+                    "runs",
+                    Json::List(runs.iter().map(|&ns| Json::Number(ns)).collect()),
+                ),
             ])
         });
         list.push(Json::Object(vec![
             ("adapter", Json::text(row.adapter)),
             ("counts", Json::List(counts.collect())),
             ("dearest_over_cheapest", Json::Number(row.spread())),
-            ("bar", Json::Number(if row.has_bar { BAR } else { f64::NAN })),
+            (
+                "bar",
+                Json::Number(if row.has_bar { BAR } else { f64::NAN }),
+            ),
             ("passed", Json::Bool(passed)),
         ]));
     }

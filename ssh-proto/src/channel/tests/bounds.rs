@@ -264,7 +264,10 @@ fn as_many_channels_as_there_may_be_share_the_budget_and_each_has_a_window() {
     assert_eq!(windows.last(), Some(&(32 * 1024)));
     let all: u32 = windows.iter().sum();
     assert!(all <= limits.window_budget, "{all}");
-    assert!(all > limits.window_budget / 10 * 9, "{all} of the budget is used");
+    assert!(
+        all > limits.window_budget / 10 * 9,
+        "{all} of the budget is used"
+    );
 }
 
 /// One session, used and closed by both sides.

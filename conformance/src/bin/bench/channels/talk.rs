@@ -46,7 +46,12 @@ impl Talker {
         })
     }
 
-    pub(super) fn event(&mut self, ssh: &mut Client, event: ClientEvent, now: Instant) -> io::Result<()> {
+    pub(super) fn event(
+        &mut self,
+        ssh: &mut Client,
+        event: ClientEvent,
+        now: Instant,
+    ) -> io::Result<()> {
         match event {
             ClientEvent::HostKeyOffered(offer) if *offer.key() == self.host_key => {
                 ssh.accept_host_key(offer).map_err(io::Error::other)
@@ -99,7 +104,9 @@ impl Talker {
     }
 
     fn send(&mut self, ssh: &mut Client) -> io::Result<()> {
-        while self.under_way < UNDER_WAY && self.returned + self.under_way < self.count + self.messages {
+        while self.under_way < UNDER_WAY
+            && self.returned + self.under_way < self.count + self.messages
+        {
             let channel = ssh.channel(self.channels[self.next]);
             let sent = channel.map(|mut channel| channel.write(Stream::DATA, &[7; MESSAGE]));
             if sent != Some(Ok(MESSAGE)) {
