@@ -55,7 +55,7 @@ fn deaf(index: usize) -> Deaf {
 fn total(index: usize) -> u64 {
     match deaf(index) {
         Deaf::No => BYTES,
-        Deaf::Client | Deaf::Server => BYTES + ((5 << 20) >> (index / 8).min(5)),
+        Deaf::Client | Deaf::Server => BYTES + ((5 << 20) >> (index / 8).min(7)),
     }
 }
 

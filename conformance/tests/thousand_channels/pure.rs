@@ -45,7 +45,10 @@ fn nobody_waits_for_a_deaf_channel_of_the_state_machine() {
                 assert!(any, "{} are through, and nothing moves", talker.free_done);
             }
         }
-        println!("{network:?}: {peak} bytes in use at the most, {} rekeys", talker.rekeyed);
+        println!(
+            "{network:?}: {peak} bytes in use at the most, {} rekeys",
+            talker.rekeyed
+        );
         assert!(talker.rekeyed >= 8, "{}", talker.rekeyed);
     }
 }

@@ -18,6 +18,8 @@ struct Work {
     index: usize,
     sent: u64,
     received: u64,
+    /// A write found no room, and none was announced since.
+    blocked: bool,
     deaf: bool,
 }
 
@@ -27,6 +29,7 @@ impl Work {
             index,
             sent: 0,
             received: 0,
+            blocked: false,
             deaf: is_deaf,
         }
     }
@@ -54,8 +57,10 @@ impl Talker {
                 while let Some(mut channel) = ssh.channel(id)
                     && let Some(event) = channel.poll_event()
                 {
-                    if matches!(event, ChannelEvent::Opened { .. }) {
-                        self.waiting -= 1;
+                    match (&event, self.work.get_mut(&id)) {
+                        (ChannelEvent::Opened { .. }, _) => self.waiting -= 1,
+                        (ChannelEvent::Writable, Some(work)) => work.blocked = false,
+                        _ => {}
                     }
                     if event == ChannelEvent::Closed {
                         self.through(ssh, id, now);
@@ -94,11 +99,11 @@ impl Talker {
             return;
         };
         let total = total(work.index);
-        while work.sent < total {
+        while work.sent < total && !work.blocked {
             let len = (total - work.sent).min(16 * 1024);
             match channel.write(Stream::DATA, &bytes(work.index, work.sent, len)) {
                 Ok(len) => work.sent += len as u64,
-                Err(WriteError::Blocked) => break,
+                Err(WriteError::Blocked) => work.blocked = true,
                 Err(error) => panic!("{error}"),
             }
             if work.sent == total {
@@ -200,7 +205,8 @@ impl Echo {
             return;
         }
         loop {
-            let chunk = channel.chunk(Stream::DATA).to_vec();
+            let chunk = channel.chunk(Stream::DATA);
+            let chunk = chunk[..chunk.len().min(32 * 1024)].to_vec();
             if chunk.is_empty() {
                 break;
             }
