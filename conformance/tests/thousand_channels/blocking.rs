@@ -115,10 +115,12 @@ fn all() {
             .unwrap()
             .success()
     );
+    // Those that are opened while others are through have larger windows.
+    let channels: Vec<Channel> = (0..CHANNELS as u32)
+        .map(|index| client.open_custom(KIND, &index.to_be_bytes()).unwrap().0)
+        .collect();
     let (mut free, mut readers, mut writers) = (Vec::new(), Vec::new(), Vec::new());
-    for index in 0..CHANNELS {
-        let data = (index as u32).to_be_bytes();
-        let (channel, _) = client.open_custom(KIND, &data).unwrap();
+    for (index, channel) in channels.into_iter().enumerate() {
         if deaf(index) == Deaf::No {
             free.push(thread::spawn(move || talk(channel, index)));
         } else {

@@ -35,12 +35,13 @@ impl Work {
     }
 }
 
-/// The client.
+/// The client. It opens all channels before it sends: those that are opened while others are through have larger windows.
 #[derive(Default)]
 pub(super) struct Talker {
     work: HashMap<ChannelId, Work>,
     asked: usize,
     waiting: usize,
+    opened: usize,
     /// Channels that are through: those that were never deaf, and the others.
     pub(super) free_done: usize,
     pub(super) deaf_done: usize,
@@ -54,11 +55,16 @@ impl Talker {
             ClientEvent::Authenticated => self.open(ssh, now),
             ClientEvent::Rekeyed => self.rekeyed += 1,
             ClientEvent::Channel(id) => {
-                while let Some(mut channel) = ssh.channel(id)
-                    && let Some(event) = channel.poll_event()
+                while let Some(event) = ssh.channel(id).and_then(|mut channel| channel.poll_event())
                 {
                     match (&event, self.work.get_mut(&id)) {
-                        (ChannelEvent::Opened { .. }, _) => self.waiting -= 1,
+                        (ChannelEvent::Opened { .. }, _) => {
+                            self.waiting -= 1;
+                            self.opened += 1;
+                            if self.opened == CHANNELS {
+                                self.advance_all(ssh);
+                            }
+                        }
                         (ChannelEvent::Writable, Some(work)) => work.blocked = false,
                         _ => {}
                     }
@@ -99,7 +105,7 @@ impl Talker {
             return;
         };
         let total = total(work.index);
-        while work.sent < total && !work.blocked {
+        while self.opened == CHANNELS && work.sent < total && !work.blocked {
             let len = (total - work.sent).min(16 * 1024);
             match channel.write(Stream::DATA, &bytes(work.index, work.sent, len)) {
                 Ok(len) => work.sent += len as u64,
@@ -136,11 +142,15 @@ impl Talker {
 
     /// Reads everywhere from now on.
     pub(super) fn hear(&mut self, ssh: &mut Client) {
+        for work in self.work.values_mut() {
+            work.deaf = false;
+        }
+        self.advance_all(ssh);
+    }
+
+    fn advance_all(&mut self, ssh: &mut Client) {
         let ids: Vec<ChannelId> = self.work.keys().copied().collect();
         for id in ids {
-            if let Some(work) = self.work.get_mut(&id) {
-                work.deaf = false;
-            }
             self.advance(ssh, id);
         }
     }
@@ -197,7 +207,7 @@ impl Echo {
         }
     }
 
-    fn advance(&mut self, ssh: &mut Server, id: ChannelId) {
+    fn advance(&self, ssh: &mut Server, id: ChannelId) {
         let (Some(work), Some(mut channel)) = (self.work.get(&id), ssh.channel(id)) else {
             return;
         };

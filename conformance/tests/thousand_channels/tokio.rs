@@ -7,7 +7,7 @@ use conformance::pair::user_key;
 use ssh_proto::key::PublicKey;
 use ssh_proto::{LoginAttempt, OpenKind};
 use ssh_tokio::{
-    Client, ClientOptions, Handler, HostKeyPolicy, OpenVerdict, Server, ServerChannel,
+    Channel, Client, ClientOptions, Handler, HostKeyPolicy, OpenVerdict, Server, ServerChannel,
     ServerConnection, ServerOptions, Verdict,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -98,9 +98,15 @@ async fn all() {
         .unwrap();
     let outcome = client.auth_public_key("user", user_key()).await.unwrap();
     assert!(outcome.success());
-    let (mut free, mut deaf_ones) = (JoinSet::new(), JoinSet::new());
+    // Those that are opened while others are through have larger windows.
+    let mut channels = Vec::new();
     for index in 0..CHANNELS {
-        let talk = talk(client.clone(), index, hear.clone());
+        let data = (index as u32).to_be_bytes();
+        channels.push(client.open_custom(KIND, &data).await.unwrap().0);
+    }
+    let (mut free, mut deaf_ones) = (JoinSet::new(), JoinSet::new());
+    for (index, channel) in channels.into_iter().enumerate() {
+        let talk = talk(channel, index, hear.clone());
         if deaf(index) == Deaf::No {
             free.spawn(talk);
         } else {
@@ -124,9 +130,7 @@ async fn all() {
     assert!(client.rekeys() >= 8);
 }
 
-async fn talk(client: Client, index: usize, mut hear: watch::Receiver<bool>) {
-    let data = (index as u32).to_be_bytes();
-    let (channel, _) = client.open_custom(KIND, &data).await.unwrap();
+async fn talk(channel: Channel, index: usize, mut hear: watch::Receiver<bool>) {
     let (mut reader, mut writer) = channel.into_split();
     let total = total(index);
     let write = async {
