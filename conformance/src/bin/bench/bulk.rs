@@ -25,7 +25,7 @@ use crate::pipeline::{Direction, Ends, Place, Stdout};
 use crate::process::output;
 use crate::programs::Program;
 use crate::report::{Row, Run, Series, table};
-use crate::russh;
+use crate::{rtt, russh};
 
 const CIPHERS: [&str; 3] = [
     "aes128-gcm@openssh.com",
@@ -72,12 +72,17 @@ pub(crate) fn run(options: &Options) -> Result<bool, String> {
     }
     let bench =
         std::env::current_exe().map_err(|error| format!("where is this program? {error}"))?;
-    let contest = Contest::new(options, &bench)?;
 
     // Fetches the peers unless the cache has them.
     output(Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("test")).arg("--fetch-only"))?;
     let folder = tempfile::tempdir().map_err(|error| format!("no temporary folder: {error}"))?;
-    let place = Place::new(cpu, options.stdout, options.openssh, &bench, folder.path())?;
+    let place = |cpu| Place::new(cpu, options.stdout, options.openssh, &bench, folder.path());
+    if !options.rtt.is_empty() {
+        // Both ends and the proxy work at the same time.
+        return rtt::run(options, &bench, &mut place(allowed_cpus()?)?);
+    }
+    let place = place(cpu.to_string())?;
+    let contest = Contest::new(options, &bench)?;
     let mut rows = Vec::new();
     for (direction, cipher) in transfers {
         rows.extend(contest.measure(&place, options, direction, cipher)?);
@@ -252,7 +257,7 @@ impl Contest {
                         }
                         if let Some(server) = server {
                             let runs = if entry.built_in {
-                                both(&|size| place.built_in(server, direction, cipher, size))?
+                                both(&|size| place.built_in(theirs, server, direction, cipher, size))?
                             } else {
                                 ssh(theirs, server)?
                             };
@@ -364,15 +369,19 @@ pub(crate) fn example(bench: &Path, package: &str, name: &str) -> Result<PathBuf
     }
 }
 
-/// The CPU that was asked for, or the last one that this process may use.
-pub(crate) fn choose_cpu(asked: Option<usize>) -> Result<usize, String> {
+/// The CPUs that this process may use, as the kernel lists them.
+fn allowed_cpus() -> Result<String, String> {
     let status = fs::read_to_string("/proc/self/status")
         .map_err(|error| format!("/proc/self/status: {error}"))?;
     let list = status
         .lines()
-        .find_map(|line| line.strip_prefix("Cpus_allowed_list:"))
-        .unwrap_or_default()
-        .trim();
+        .find_map(|line| line.strip_prefix("Cpus_allowed_list:"));
+    Ok(list.unwrap_or_default().trim().to_owned())
+}
+
+/// The CPU that was asked for, or the last one that this process may use.
+pub(crate) fn choose_cpu(asked: Option<usize>) -> Result<usize, String> {
+    let list = allowed_cpus()?;
     let mut allowed = Vec::new();
     for range in list.split(',') {
         let (first, last) = range.split_once('-').unwrap_or((range, range));

@@ -109,6 +109,15 @@ impl Group {
             .collect()
     }
 
+    /// The most memory that one of its processes had in RAM so far, in KiB.
+    pub(crate) fn peak(&self) -> u64 {
+        self.members()
+            .into_iter()
+            .filter_map(peak)
+            .max()
+            .unwrap_or_default()
+    }
+
     fn look(&self) -> Look {
         let mut look = Look {
             asleep: true,
@@ -134,6 +143,15 @@ impl Group {
         }
         look
     }
+}
+
+/// How much memory a process had in RAM at the most so far, in KiB. `None` when it has ended.
+pub(crate) fn peak(pid: u32) -> Option<u64> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmHWM:"))?;
+    line.split_ascii_whitespace().next()?.parse().ok()
 }
 
 fn schedstat(path: &str) -> Option<Duration> {

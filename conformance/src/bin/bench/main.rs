@@ -11,6 +11,7 @@ mod bulk;
 mod channels;
 mod connections;
 mod cpu;
+mod delay;
 mod floor;
 mod json;
 mod latency;
@@ -19,12 +20,14 @@ mod pipeline;
 mod process;
 mod programs;
 mod report;
+mod rtt;
 mod russh;
 
 use std::ffi::OsString;
 use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use conformance::peers::Version;
 
@@ -46,6 +49,8 @@ bulk   CPU seconds per GiB over exec on loopback, download and upload: our examp
   --adapter NAME     only the rows of blocking, tokio or mio
   --stdout KIND      what the clients write downloads to: null (default: /dev/null) or pipe (to a process that reads it)
   --cpu N            the CPU on which everything runs (default: the last that this process may use)
+  --rtt LIST         instead: rates at these round trips in milliseconds (20,100), through a proxy that delays; OpenSSH's
+                     client, russh's and ours with OpenSSH's server, then both ends ours. Bars are at 100 ms.
   --our-ssh PATH     the client under test (default: build the example of ssh-blocking); `openssh`: OpenSSH's stands in
   --our-sshd PATH    the same for the server
 
@@ -84,6 +89,8 @@ struct Options {
     adapter: Option<&'static str>,
     stdout: pipeline::Stdout,
     cpu: Option<usize>,
+    /// Milliseconds.
+    rtt: Vec<u64>,
     our_ssh: Option<OsString>,
     our_sshd: Option<OsString>,
 }
@@ -99,6 +106,7 @@ impl Options {
             adapter: None,
             stdout: pipeline::Stdout::Null,
             cpu: None,
+            rtt: Vec::new(),
             our_ssh: None,
             our_sshd: None,
         };
@@ -113,6 +121,7 @@ impl Options {
                 "--adapter",
                 "--stdout",
                 "--cpu",
+                "--rtt",
                 "--our-ssh",
                 "--our-sshd",
             ];
@@ -160,6 +169,13 @@ impl Options {
                 }
                 "--cpu" => {
                     options.cpu = Some(text.parse().map_err(|_| wrong("the number of a CPU"))?)
+                }
+                "--rtt" => {
+                    let list: Result<Vec<u64>, _> = text.split(',').map(str::parse).collect();
+                    options.rtt = list
+                        .ok()
+                        .filter(|list| list.iter().all(|rtt| (1..=1_000).contains(rtt)))
+                        .ok_or_else(|| wrong("numbers from 1 to 1000"))?;
                 }
                 "--our-ssh" => options.our_ssh = Some(value),
                 _ => options.our_sshd = Some(value),
@@ -246,6 +262,9 @@ fn pipeline_part(part: &str, arguments: &[String]) -> io::Result<()> {
         }
         ("mio-exec", [address, user, key, cipher, command]) => {
             mio_exec::run(address, user, key, cipher, command)
+        }
+        ("delay", [target, round_trip]) => {
+            delay::run(target, Duration::from_millis(size(round_trip)?))
         }
         ("open", [cipher, bytes]) => floor::open(cipher, size(bytes)?),
         ("channels", [adapter, count, messages]) => {

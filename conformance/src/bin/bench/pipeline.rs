@@ -51,11 +51,17 @@ pub(crate) struct Ends {
     pub(crate) server: Duration,
     /// From the start of the client to the arrival of the last byte.
     pub(crate) elapsed: Duration,
+    /// The most memory that the client had in RAM at a time, and a process of the server, in KiB; 0 where nobody looked.
+    pub(crate) client_peak: u64,
+    pub(crate) server_peak: u64,
 }
 
 /// What is the same in all transfers.
 pub(crate) struct Place {
-    pub(crate) cpu: usize,
+    /// The CPU that everything runs on, or a list of them as `taskset` takes it.
+    pub(crate) cpu: String,
+    /// The round trip between client and server, where it is not the loopback's.
+    pub(crate) delay: Option<Duration>,
     pub(crate) stdout: Stdout,
     pub(crate) version: Version,
     /// This program.
@@ -74,7 +80,7 @@ impl Place {
     ///
     /// A line for the user when they cannot be written.
     pub(crate) fn new(
-        cpu: usize,
+        cpu: String,
         stdout: Stdout,
         version: Version,
         bench: &Path,
@@ -83,6 +89,7 @@ impl Place {
         let key = |name| KeyPair::generate(version, KeyKind::Ed25519, &folder.join(name), "");
         let place = Self {
             cpu,
+            delay: None,
             stdout,
             version,
             bench: bench.to_owned(),
@@ -157,7 +164,9 @@ impl Place {
             (Direction::Upload, _) => client.wait_for(floor::MOVED, limit)?,
         };
         let elapsed = start.elapsed();
-        let times = cpu::at_rest(&[Group::one(client.id()), server.group], STEP_LIMIT)?;
+        let groups = [Group::one(client.id()), server.group];
+        let times = cpu::at_rest(&groups, STEP_LIMIT)?;
+        let [client_peak, server_peak] = [groups[0].peak(), groups[1].peak()];
         drop(open);
         client.finish(STEP_LIMIT)?;
         far.map_or(Ok(()), |far| far.finish(STEP_LIMIT))?;
@@ -165,6 +174,8 @@ impl Place {
             client: times[0],
             server: times[1],
             elapsed,
+            client_peak,
+            server_peak,
         })
     }
 
@@ -175,6 +186,7 @@ impl Place {
     /// A line for the user when it fails or is too slow.
     pub(crate) fn built_in(
         &self,
+        client: &Program,
         server: &Program,
         direction: Direction,
         cipher: &str,
@@ -186,12 +198,12 @@ impl Place {
             Direction::Upload => "sink".to_owned(),
         };
         let (mut command, _files) =
-            self.client_command(&Program::OpenSsh, &server, cipher, &remote)?;
+            self.client_command(client, &server, cipher, &remote)?;
         command.stdout(Stdio::null()).stderr(Stdio::piped());
         let start = Instant::now();
         let source = match direction {
             Direction::Download => {
-                command.stdin(Stdio::null());
+                command.stdin(Stdio::piped());
                 None
             }
             Direction::Upload => {
@@ -201,20 +213,24 @@ impl Place {
                 Some(source)
             }
         };
-        let client = Process::start("client", command, false)?;
+        let mut client = Process::start("client", command, false)?;
+        drop(client.take_stdin());
         if let Some(mut source) = source {
             source.wait_for(floor::MOVED, limit(size))?;
             // The end of its output is what the command waits for.
             drop(source.take_stdin());
             source.finish(STEP_LIMIT)?;
         }
-        client.finish(limit(size))?;
+        let client_peak = client.finish_and_tell_peak(limit(size))?;
         let elapsed = start.elapsed();
+        let server_peak = server.group.peak();
         let times = cpu::at_rest(&[server.group], STEP_LIMIT)?;
         Ok(Ends {
             client: Duration::ZERO,
             server: times[0],
             elapsed,
+            client_peak,
+            server_peak,
         })
     }
 
@@ -290,12 +306,14 @@ impl Place {
             client,
             server,
             elapsed,
+            client_peak: 0,
+            server_peak: 0,
         })
     }
 
     /// One of this program's hidden parts.
     pub(crate) fn part(&self, name: &str) -> Command {
-        let mut command = pinned(self.cpu, &Command::new(&self.bench));
+        let mut command = pinned(&self.cpu, &Command::new(&self.bench));
         command.arg(name);
         command
     }

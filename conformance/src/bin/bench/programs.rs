@@ -33,6 +33,8 @@ pub(crate) struct Listening {
     pub(crate) group: Group,
     pub(crate) address: SocketAddr,
     host_key: KeyPair,
+    /// The proxy before it.
+    _proxy: Option<Process>,
 }
 
 enum Owner {
@@ -62,13 +64,13 @@ impl Place {
                     .user(Sshd::USER)
                     .identity(&self.user_key)
                     .option("Ciphers", cipher);
-                return Ok((pinned(self.cpu, &client.command(remote)), Some(client)));
+                return Ok((pinned(&self.cpu, &client.command(remote)), Some(client)));
             }
             Program::Example { path, arguments } => {
                 let mut keygen = self.version.command("usr/bin/ssh-keygen");
                 let printed = output(keygen.arg("-lf").arg(&server.host_key.path))?;
                 let fingerprint = printed.split_ascii_whitespace().nth(1).unwrap_or_default();
-                let mut command = pinned(self.cpu, &Command::new(path));
+                let mut command = pinned(&self.cpu, &Command::new(path));
                 command.args(*arguments).args(["-T", "-p", &port, "-i"]);
                 command.arg(key).args(["-l", Sshd::USER]);
                 command.args(["-o", &format!("HostKeyFingerprint={fingerprint}")]);
@@ -82,7 +84,7 @@ impl Place {
                 command
             }
             Program::Russh(path) => {
-                let mut command = pinned(self.cpu, &Command::new(path));
+                let mut command = pinned(&self.cpu, &Command::new(path));
                 command.args(["client", "--runtime", "current", "--port", &port, "--key"]);
                 command.arg(key).args(["--user", Sshd::USER]);
                 command.args(["--cipher", cipher, &host, remote]);
@@ -98,13 +100,32 @@ impl Place {
     ///
     /// A line for the user when it does not start.
     pub(crate) fn start_server(&self, program: &Program) -> Result<Listening, String> {
+        let mut listening = self.start_near_server(program)?;
+        if let Some(delay) = self.delay {
+            let mut command = self.part("__delay");
+            command
+                .arg(listening.address.to_string())
+                .arg(delay.as_millis().to_string())
+                .stdin(Stdio::null())
+                .stdout(Stdio::null())
+                .stderr(Stdio::piped());
+            let mut proxy = Process::start("the delaying proxy", command, false)?;
+            let address = proxy.wait_for(floor::LISTENING, STEP_LIMIT)?;
+            let wrong = |_| format!("the proxy listens on `{address}`");
+            listening.address = address.trim().parse().map_err(wrong)?;
+            listening._proxy = Some(proxy);
+        }
+        Ok(listening)
+    }
+
+    fn start_near_server(&self, program: &Program) -> Result<Listening, String> {
         let (path, arguments) = match program {
             Program::OpenSsh => return self.start_sshd(),
             Program::Example { path, arguments } => (path, *arguments),
             Program::Russh(path) => (path, &["server", "--runtime", "current"][..]),
             Program::OnMio => return Err("this program has no server".into()),
         };
-        let mut command = pinned(self.cpu, &Command::new(path));
+        let mut command = pinned(&self.cpu, &Command::new(path));
         command.args(arguments).args(["--port", "0", "--host-key"]);
         command.arg(&self.host_key.path);
         command.arg("--authorized-keys").arg(&self.authorized_keys);
@@ -129,6 +150,7 @@ impl Place {
             address,
             host_key: self.host_key.clone(),
             _owner: Owner::Other(process),
+            _proxy: None,
         })
     }
 
@@ -143,7 +165,7 @@ impl Place {
         );
         let pid = sshd.pid();
         let mut pin = Command::new("taskset");
-        output(pin.args(["-a", "-p", "-c", &self.cpu.to_string(), &pid.to_string()]))?;
+        output(pin.args(["-a", "-p", "-c", &self.cpu, &pid.to_string()]))?;
         Ok(Listening {
             group: Group {
                 root: pid,
@@ -152,6 +174,7 @@ impl Place {
             address: sshd.address(),
             host_key: sshd.host_keys()[0].clone(),
             _owner: Owner::OpenSsh(Box::new(sshd)),
+            _proxy: None,
         })
     }
 }
