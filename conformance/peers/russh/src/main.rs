@@ -3,6 +3,7 @@
 //! ```text
 //! russh-peer server --port P --host-key FILE... --authorized-keys FILE [COMMON]...
 //! russh-peer client --port P --key FILE [--user USER] [COMMON]... HOST COMMAND
+//! russh-peer handshakes --port P --key FILE [--user USER] [COMMON]... HOST COUNT COMMAND
 //! russh-peer idle --port P --key FILE [--user USER] [COMMON]... HOST COUNT
 //! ```
 //!
@@ -14,6 +15,7 @@
 
 mod client;
 mod common;
+mod handshakes;
 mod idle;
 mod pump;
 mod server;
@@ -40,7 +42,8 @@ fn run() -> Result<ExitCode, Failure> {
     match command.to_str() {
         Some("server") => runtime.block_on(server::run(options)),
         Some("client") => runtime.block_on(client::run(options)),
+        Some("handshakes") => runtime.block_on(handshakes::run(options)),
         Some("idle") => runtime.block_on(idle::run(options)),
-        _ => Err("which part? server, client or idle".into()),
+        _ => Err("which part? server, client, handshakes or idle".into()),
     }
 }

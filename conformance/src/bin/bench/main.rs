@@ -4,6 +4,7 @@
 //! cargo run --release -p conformance --bin bench -- bulk [OPTION]...
 //! cargo run --release -p conformance --bin bench -- channels [OPTION]...
 //! cargo run --release -p conformance --bin bench -- connections [OPTION]...
+//! cargo run --release -p conformance --bin bench -- handshakes [OPTION]...
 //! cargo run --release -p conformance --bin bench -- latency [OPTION]...
 //! ```
 
@@ -13,6 +14,7 @@ mod connections;
 mod cpu;
 mod delay;
 mod floor;
+mod handshakes;
 mod json;
 mod latency;
 mod mio_exec;
@@ -35,6 +37,7 @@ const USAGE: &str = "\
 usage: bench bulk [OPTION]...
        bench channels [OPTION]...
        bench connections [OPTION]...
+       bench handshakes [OPTION]...
        bench latency [OPTION]...
 
 bulk   CPU seconds per GiB over exec on loopback, download and upload: our examples on blocking sockets beside OpenSSH, those
@@ -69,6 +72,16 @@ connections   memory and CPU of idle authenticated connections with one open cha
   --counts LIST      how many connections, the least first (default 1000,10000)
   --seconds N        for how long they are idle (default 30)
   --json FILE        write all figures and verdicts to FILE
+
+handshakes   connections that log in with a key and have one command answered, 32 at a time: how many an end makes per second of
+       its CPU time, with X25519 and with ML-KEM, beside russh and OpenSSH. Statuses as above.
+
+  --count N          how many a run (default 1000; OpenSSH makes a twentieth)
+  --runs N           interleaved runs of which medians are taken (default 5)
+  --only TEXT        only the rows whose name holds TEXT: client, \"server X25519\", tokio, ..
+  --json FILE        write all figures and verdicts to FILE
+  --openssh VERSION  9.2 (default, without ML-KEM) or 10.0
+  --cpu N            as for bulk
 
 latency   one byte through `cat` and back, everything on one CPU: medians of the ssh-mio client, of OpenSSH's client, and of TCP
        alone, with the ssh-mio server and OpenSSH's. Statuses as above.
@@ -223,6 +236,15 @@ fn main() -> ExitCode {
                 Err(message) => fail(&message),
             }
         }
+        "handshakes" => {
+            match handshakes::Options::parse(arguments)
+                .and_then(|options| handshakes::run(&options))
+            {
+                Ok(true) => ExitCode::SUCCESS,
+                Ok(false) => ExitCode::from(1),
+                Err(message) => fail(&message),
+            }
+        }
         "latency" => {
             match latency::Options::parse(arguments).and_then(|options| latency::run(&options)) {
                 Ok(true) => ExitCode::SUCCESS,
@@ -270,6 +292,15 @@ fn pipeline_part(part: &str, arguments: &[String]) -> io::Result<()> {
         ("channels", [adapter, count, messages]) => {
             let number = |text: &String| text.parse().map_err(io::Error::other);
             channels::part(adapter, number(count)?, number(messages)?)
+        }
+        ("handshakes-server", [who, host_key, user_key]) => {
+            handshakes::server(who, host_key, user_key)
+        }
+        ("handshakes-client", [who, address, user, key, kex, count]) => {
+            handshakes::client(who, [address, user, key, kex, count])
+        }
+        ("handshakes-processes", [_, count, program, arguments @ ..]) => {
+            handshakes::processes(count, program, arguments)
         }
         ("tcp-echo", []) => latency::tcp_echo(),
         ("tcp-pings", [address, count]) => latency::tcp_pings(address, count),
