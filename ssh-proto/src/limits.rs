@@ -92,8 +92,10 @@ pub struct Limits {
     pub stray_messages: u32,
     /// The receive window of one channel at the most.
     pub window: u32,
-    /// All granted and unread bytes of a connection together. Every channel has a window of 64 KiB at the least, also
-    /// when the others have used the budget up: the bound is this and 64 KiB for each of [`channels`](Self::channels).
+    /// All bytes of a connection that were granted or are unread, together. Half of it is shared equally by as many
+    /// [`channels`](Self::channels) as there may be, so that each has a window whatever the others have: 32 KiB with the
+    /// defaults, never more than 64 KiB and, beyond the budget if need be, never less than 1 KiB. The other half goes to
+    /// whoever needs more.
     pub window_budget: u32,
     /// Log records kept until they are taken; then the oldest goes.
     pub log_records: usize,
@@ -256,8 +258,9 @@ pub(crate) const AUTH_PAYLOAD_LEN: usize = 32_768;
 pub(crate) const MAX_PACKET: u32 = 32 * 1024;
 /// The first receive window where the budget allows it: what every peer is used to.
 pub(crate) const FIRST_WINDOW: u32 = 2 * 1024 * 1024;
-/// The first receive window where it does not: two packets.
-pub(crate) const LEAST_WINDOW: u32 = 64 * 1024;
+/// The window that every channel is sure of, however many there are, lies between these: see
+/// [`Limits::window_budget`].
+pub(crate) const SURE_WINDOW: RangeInclusive<u32> = 1024..=64 * 1024;
 /// Refusals that may wait behind open questions, for each question that may be open and one more.
 pub(crate) const REFUSALS_PER_QUESTION: usize = 64;
 /// Blocks kept for the next read: what a reader and a few slow channels have in use at once.
@@ -265,7 +268,7 @@ pub(crate) const SPARE_BLOCKS: usize = 4;
 /// So much dead memory in blocks that hold unread data is tolerated, in bytes, or as much as there is unread data when
 /// that is more. Three of the largest blocks: compacting any sooner would copy more than it frees.
 pub(crate) const BLOCK_WASTE: usize = 384 * 1024;
-/// The memory that the copied end of a queue keeps when it is emptied, in bytes: one window of [`LEAST_WINDOW`].
+/// The memory that the copied end of a queue keeps when it is emptied, in bytes: as much as a channel is sure of at the most.
 pub(crate) const TAIL_KEPT: usize = 64 * 1024;
 
 // Keys (`key`).

@@ -2,8 +2,10 @@
 //!
 //! ```text
 //! sshd-tokio --port P --host-key FILE... --authorized-keys FILE [--password USER:PASS]...
-//!            [--subsystem NAME=COMMAND]... [--bind ADDR] [--max-connections N]
+//!            [--subsystem NAME=COMMAND]... [--bind ADDR] [--max-connections N] [--threads N]
 //! ```
+//!
+//! There are as many threads as processors, unless `--threads` says otherwise.
 
 #![cfg(unix)]
 
@@ -39,6 +41,7 @@ use ssh_tokio::{
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::unix::pipe;
 use tokio::process::{Child, Command};
+use tokio::runtime::Builder;
 use tokio::sync::mpsc;
 
 /// The pipes of a command hold so much: fewer switches between it and this process.
@@ -48,9 +51,8 @@ const SIGNALS_LEN: usize = 16;
 /// How long the screen of a program that has ended may be silent until it is complete.
 const SILENCE: Duration = Duration::from_millis(50);
 
-#[tokio::main]
-async fn main() -> ExitCode {
-    match run().await {
+fn main() -> ExitCode {
+    match run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("sshd-tokio: {error}");
@@ -70,6 +72,7 @@ struct Arguments {
     passwords: Vec<(String, Secret)>,
     subsystems: Vec<(String, OsString)>,
     max_connections: Option<usize>,
+    threads: Option<usize>,
 }
 
 fn arguments() -> Result<Arguments, Failure> {
@@ -98,10 +101,11 @@ fn arguments() -> Result<Arguments, Failure> {
             Long("max-connections") => {
                 arguments.max_connections = Some(parser.value()?.parse()?);
             }
+            Long("threads") => arguments.threads = Some(parser.value()?.parse()?),
             Long("help") => {
                 println!(
                     "sshd-tokio --port P --host-key FILE... --authorized-keys FILE [--password USER:PASS]...\n     \
-                     [--subsystem NAME=COMMAND]... [--bind ADDR] [--max-connections N]"
+                     [--subsystem NAME=COMMAND]... [--bind ADDR] [--max-connections N] [--threads N]"
                 );
                 std::process::exit(0);
             }
@@ -111,8 +115,19 @@ fn arguments() -> Result<Arguments, Failure> {
     Ok(arguments)
 }
 
-async fn run() -> Result<(), Failure> {
+fn run() -> Result<(), Failure> {
     let arguments = arguments()?;
+    let mut builder = match arguments.threads {
+        Some(1) => Builder::new_current_thread(),
+        _ => Builder::new_multi_thread(),
+    };
+    if let Some(threads) = arguments.threads.filter(|threads| *threads > 1) {
+        builder.worker_threads(threads);
+    }
+    builder.enable_all().build()?.block_on(serve(arguments))
+}
+
+async fn serve(arguments: Arguments) -> Result<(), Failure> {
     let port = arguments.port.ok_or("--port is missing")?;
     if arguments.host_keys.is_empty() {
         return Err("--host-key is missing".into());

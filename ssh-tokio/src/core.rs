@@ -11,8 +11,8 @@ use std::time::Instant;
 
 use ssh_proto::error::DisconnectReason;
 use ssh_proto::{
-    ChannelEvent, ChannelId, ChannelRequest, Connection, Misuse, RequestId, RequestToken, Role,
-    Seed, Stream, WriteError,
+    ChannelEvent, ChannelId, ChannelRequest, Connection, Draft, Misuse, Received, RequestId,
+    RequestToken, Role, Seed, Stream, WriteError,
 };
 
 use crate::Error;
@@ -315,18 +315,47 @@ impl<R: Role> Core<R> {
         if len > 0 || buf.remaining() == 0 {
             return Poll::Ready(Ok(()));
         }
-        match self.end_of(id, stream) {
-            Some(end) => Poll::Ready(end),
-            None => {
-                let wish = if stream == Stream::STDERR {
-                    Wish::STDERR
-                } else {
-                    Wish::READ
-                };
-                self.register(id, wish, waker);
-                Poll::Pending
-            }
+        self.poll_end(id, stream, waker)
+    }
+
+    /// Takes a block of what is there; `done` goes back first. `None` is EOF. Pending: nothing yet, and the caller is
+    /// woken when that changes.
+    pub(crate) fn poll_take(
+        &mut self,
+        id: ChannelId,
+        stream: Stream,
+        done: &mut Option<Received>,
+        waker: &Waker,
+    ) -> Poll<Result<Option<Received>, Error>> {
+        let Some(mut channel) = self.conn.channel(id) else {
+            return Poll::Ready(Err(self.ended()));
+        };
+        if let Some(done) = done.take() {
+            channel.recycle(done);
         }
+        match channel.take(stream) {
+            Some(taken) => Poll::Ready(Ok(Some(taken))),
+            None => self.poll_end(id, stream, waker).map_ok(|()| None),
+        }
+    }
+
+    /// The end of a stream without data, or the wait for more.
+    fn poll_end(
+        &mut self,
+        id: ChannelId,
+        stream: Stream,
+        waker: &Waker,
+    ) -> Poll<Result<(), Error>> {
+        if let Some(end) = self.end_of(id, stream) {
+            return Poll::Ready(end);
+        }
+        let wish = if stream == Stream::STDERR {
+            Wish::STDERR
+        } else {
+            Wish::READ
+        };
+        self.register(id, wish, waker);
+        Poll::Pending
     }
 
     /// What a stream without data has to say: EOF, an error, or nothing yet.
@@ -358,7 +387,32 @@ impl<R: Role> Core<R> {
         let Some(mut channel) = self.conn.channel(id) else {
             return Poll::Ready(Err(self.ended()));
         };
-        match channel.write_parts(stream, parts) {
+        let written = channel.write_parts(stream, parts);
+        self.poll_written(id, written, waker)
+    }
+
+    /// Sends what there is room for of a draft. Pending as for [`poll_write`](Self::poll_write).
+    pub(crate) fn poll_send(
+        &mut self,
+        id: ChannelId,
+        stream: Stream,
+        draft: &mut Draft,
+        waker: &Waker,
+    ) -> Poll<Result<(), Error>> {
+        let Some(mut channel) = self.conn.channel(id) else {
+            return Poll::Ready(Err(self.ended()));
+        };
+        let sent = channel.send(stream, draft);
+        self.poll_written(id, sent, waker).map_ok(|_| ())
+    }
+
+    fn poll_written(
+        &mut self,
+        id: ChannelId,
+        written: Result<usize, WriteError>,
+        waker: &Waker,
+    ) -> Poll<Result<usize, Error>> {
+        match written {
             Ok(len) => Poll::Ready(Ok(len)),
             Err(WriteError::Blocked) => {
                 self.register(id, Wish::WRITE, waker);

@@ -45,6 +45,7 @@
 
 mod channel;
 mod client;
+mod copy;
 mod core;
 mod driver;
 mod events;

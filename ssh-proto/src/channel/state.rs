@@ -115,7 +115,7 @@ pub(super) struct State {
 }
 
 impl State {
-    pub(super) fn new(id: ChannelId, phase: Phase, session: bool, window: u32) -> Self {
+    pub(super) fn new(id: ChannelId, phase: Phase, session: bool, window: RecvWindow) -> Self {
         Self {
             id,
             peer: 0,
@@ -128,7 +128,7 @@ impl State {
             peer_close: false,
             send: SendWindow::default(),
             writers: Streams::default(),
-            recv: RecvWindow::new(window),
+            recv: window,
             data: Queue::default(),
             stderr: Queue::default(),
             combined: false,
@@ -347,10 +347,6 @@ impl State {
     /// It was taken off the list of those that owe.
     pub(super) const fn left_owed(&mut self) {
         self.in_owed = false;
-    }
-
-    pub(super) const fn is_in_owed(&self) -> bool {
-        self.in_owed
     }
 
     fn say(&mut self, shared: &mut Shared, io: &mut Io<'_>) {

@@ -32,10 +32,10 @@ enum Writer {
     Idle,
     /// The peer has to do something first.
     Stalled { wanted: usize },
-    /// In line for room.
-    Waiting { wanted: usize },
-    /// `Writable` was announced in this round, and so much is reserved while it lasts.
-    Turn { reserved: usize, round: u32 },
+    /// In line for room, with this number.
+    Waiting { wanted: usize, number: u64 },
+    /// `Writable` was announced, and so much is reserved.
+    Turn { reserved: usize, number: u64 },
 }
 
 /// The writers of one channel.
@@ -98,17 +98,85 @@ impl Streams {
 /// The line of blocked writers.
 #[derive(Debug, Default)]
 pub(super) struct Writers {
-    line: VecDeque<(ChannelId, Stream)>,
-    reserved: usize,
-    /// Counts the times at which turns were lost.
-    round: u32,
+    /// Who stands there, with a number. Who leaves is not looked for in a line that may be long: an entry whose stream
+    /// does not wait with that number counts for nothing.
+    line: VecDeque<(ChannelId, Stream, u64)>,
+    /// How many entries count.
+    waiting: usize,
+    /// The number of who joined last. Turns come in the order of the numbers.
+    last: u64,
+    /// The last number whose turn was announced.
+    announced: u64,
+    /// What is reserved for turns that lose it at `recheck`, up to number `old_until`; and for those that came since.
+    old: usize,
+    old_until: u64,
+    new: usize,
+    /// Turns up to this number were lost.
+    lost_until: u64,
     /// When those whose turn it is lose it.
     pub(super) recheck: Option<Instant>,
 }
 
+/// So many entries that count for nothing are tolerated, or as many as count when that is more.
+const LEFT: usize = 16;
+
 impl Writers {
     pub(super) fn trim(&mut self) {
         self.line.shrink_to_fit();
+    }
+
+    /// Somebody joins. Says with which number.
+    fn join(&mut self, id: ChannelId, stream: Stream) -> u64 {
+        self.last = self.last.wrapping_add(1);
+        self.line.push_back((id, stream, self.last));
+        self.waiting = self.waiting.saturating_add(1);
+        self.last
+    }
+
+    /// Somebody leaves. Unless nobody is left, the entry stays.
+    fn leave(&mut self) {
+        self.waiting = self.waiting.saturating_sub(1);
+        if self.waiting == 0 {
+            self.line.clear();
+        }
+    }
+
+    fn is_untidy(&self) -> bool {
+        let left = self.line.len().saturating_sub(self.waiting);
+        left > self.waiting.max(LEFT)
+    }
+
+    const fn reserved(&self) -> usize {
+        self.old.saturating_add(self.new)
+    }
+
+    fn reserve(&mut self, number: u64, len: usize) {
+        self.announced = number;
+        self.new = self.new.saturating_add(len);
+    }
+
+    /// A turn was taken, or given up.
+    fn release(&mut self, number: u64, len: usize) {
+        if number > self.old_until {
+            self.new = self.new.saturating_sub(len);
+        } else if number > self.lost_until {
+            self.old = self.old.saturating_sub(len);
+        }
+    }
+
+    /// The turns that were announced so far are lost at `recheck`.
+    fn limit(&mut self, now: Instant) {
+        self.old = self.reserved();
+        self.new = 0;
+        self.old_until = self.announced;
+        self.recheck = now.checked_add(GRACE);
+    }
+
+    /// They are lost.
+    fn expire(&mut self) {
+        self.old = 0;
+        self.lost_until = self.old_until;
+        self.recheck = None;
     }
 }
 
@@ -137,7 +205,7 @@ impl State {
         while self.phase == Phase::Open && self.queued.is_empty() {
             let left = total.saturating_sub(taken);
             let wanted = left.min(self.send.next_packet()).min(PACKET_DATA_LEN);
-            let room = io.out.data_room().saturating_sub(shared.writers.reserved);
+            let room = io.out.data_room().saturating_sub(shared.writers.reserved());
             let len = wanted.min(room);
             if len == 0 || len < wanted.min(RUNT) {
                 break;
@@ -169,8 +237,8 @@ impl State {
             && self.local_eof == Say::No
             && self.local_close == Say::No
             && self.writers.is_idle()
-            && shared.writers.line.is_empty()
-            && shared.writers.reserved == 0;
+            && shared.writers.waiting == 0
+            && shared.writers.reserved() == 0;
         let fits = len <= self.send_window() && len.min(PACKET_DATA_LEN) <= self.send.next_packet();
         if len > 0 && alone && fits && io.out.data_in_place(self.peer, stream, draft) {
             self.send.sent(len);
@@ -203,10 +271,11 @@ impl State {
             self.give_up(stream, shared);
             self.writers.set(stream, Writer::Stalled { wanted: total });
         } else {
-            let before = self.writers.set(stream, Writer::Waiting { wanted });
-            if !matches!(before, Writer::Waiting { .. }) {
-                shared.writers.line.push_back((self.id, stream));
-            }
+            let number = match self.writers.get(stream) {
+                Writer::Waiting { number, .. } => number,
+                _ => shared.writers.join(self.id, stream),
+            };
+            self.writers.set(stream, Writer::Waiting { wanted, number });
         }
     }
 
@@ -225,14 +294,9 @@ impl State {
     /// Nobody waits to write to this stream any more.
     fn give_up(&mut self, stream: Stream, shared: &mut Shared) {
         match self.writers.set(stream, Writer::Idle) {
-            Writer::Waiting { .. } => {
-                let writer = (self.id, stream);
-                shared.writers.line.retain(|other| *other != writer);
-            }
-            Writer::Turn { reserved, round } if round == shared.writers.round => {
-                shared.writers.reserved = shared.writers.reserved.saturating_sub(reserved);
-            }
-            Writer::Idle | Writer::Stalled { .. } | Writer::Turn { .. } => {}
+            Writer::Waiting { .. } => shared.writers.leave(),
+            Writer::Turn { reserved, number } => shared.writers.release(number, reserved),
+            Writer::Idle | Writer::Stalled { .. } => {}
         }
     }
 
@@ -251,20 +315,32 @@ impl Channels {
     /// Announces `Writable` to those first in line, as far as there is room for them.
     pub(super) fn serve_writers(&mut self, io: &Io<'_>) {
         let Self { slots, shared } = self;
-        if shared.writers.line.is_empty() {
+        if shared.writers.waiting == 0 {
             shared.writers.recheck = None;
             return;
         }
+        let wanted = |state: &State, stream, number| match state.writers.get(stream) {
+            Writer::Waiting {
+                wanted,
+                number: own,
+            } if own == number => Some(wanted),
+            _ => None,
+        };
+        if shared.writers.is_untidy() {
+            let line = &mut shared.writers.line;
+            line.retain(|&(id, stream, number)| {
+                slots
+                    .get(id)
+                    .is_some_and(|state| wanted(state, stream, number).is_some())
+            });
+        }
         let all = io.out.data_room();
-        while let Some(&(id, stream)) = shared.writers.line.front() {
-            let room = all.saturating_sub(shared.writers.reserved);
+        while let Some(&(id, stream, number)) = shared.writers.line.front() {
+            let room = all.saturating_sub(shared.writers.reserved());
             let waiting = slots
                 .get_mut(id)
-                .and_then(|state| match state.writers.get(stream) {
-                    Writer::Waiting { wanted } => Some((state, wanted)),
-                    _ => None,
-                });
-            let Some((state, wanted)) = waiting else {
+                .and_then(|state| Some((wanted(state, stream, number)?, state)));
+            let Some((wanted, state)) = waiting else {
                 shared.writers.line.pop_front();
                 continue;
             };
@@ -272,19 +348,20 @@ impl Channels {
                 break;
             }
             shared.writers.line.pop_front();
+            shared.writers.leave();
             let reserved = wanted.min(room);
-            shared.writers.reserved = shared.writers.reserved.saturating_add(reserved);
-            let round = shared.writers.round;
-            state.writers.set(stream, Writer::Turn { reserved, round });
+            shared.writers.reserve(number, reserved);
+            state.writers.set(stream, Writer::Turn { reserved, number });
             state.pending.writable = true;
             state.note(shared);
         }
-        // Without room, its return is what calls the next one. With room that is reserved, time may have to.
-        shared.writers.recheck = if shared.writers.line.is_empty() || all == 0 {
-            None
-        } else {
-            io.now.checked_add(GRACE)
-        };
+        // Without room, its return is what calls the next one. With room that is reserved, time may have to: time that
+        // runs, whatever else happens on the connection meanwhile.
+        if shared.writers.waiting == 0 || shared.writers.reserved() == 0 {
+            shared.writers.recheck = None;
+        } else if shared.writers.recheck.is_none() {
+            shared.writers.limit(io.now);
+        }
     }
 
     /// Those whose turn it was and who did not come have lost it.
@@ -295,9 +372,7 @@ impl Channels {
             .recheck
             .is_some_and(|recheck| recheck <= io.now)
         {
-            let writers = &mut self.shared.writers;
-            writers.reserved = 0;
-            writers.round = writers.round.wrapping_add(1);
+            self.shared.writers.expire();
             self.serve_writers(io);
         }
     }

@@ -425,13 +425,55 @@ impl Child {
 #[derive(Debug)]
 pub struct ChildStdin(WriteHalf);
 
+impl ChildStdin {
+    /// Writes everything that `reader` has: see [`Channel::copy_from`].
+    ///
+    /// # Errors
+    ///
+    /// Those of `reader`, and those of writing.
+    pub async fn copy_from(
+        &self,
+        reader: &mut (impl AsyncRead + Unpin + ?Sized),
+    ) -> io::Result<u64> {
+        self.0.channel().copy_from(reader).await
+    }
+}
+
 /// The standard output of a remote command.
 #[derive(Debug)]
 pub struct ChildStdout(ReadHalf);
 
+impl ChildStdout {
+    /// Writes everything up to EOF to `writer`: see [`Channel::copy_to`].
+    ///
+    /// # Errors
+    ///
+    /// Those of reading, and those of `writer`.
+    pub async fn copy_to(
+        &self,
+        writer: &mut (impl AsyncWrite + Unpin + ?Sized),
+    ) -> io::Result<u64> {
+        self.0.channel().copy_to(writer).await
+    }
+}
+
 /// The standard error of a remote command.
 #[derive(Debug)]
 pub struct ChildStderr(Stderr);
+
+impl ChildStderr {
+    /// Writes everything up to EOF to `writer`: see [`Channel::copy_to`].
+    ///
+    /// # Errors
+    ///
+    /// Those of reading, and those of `writer`.
+    pub async fn copy_to(
+        &mut self,
+        writer: &mut (impl AsyncWrite + Unpin + ?Sized),
+    ) -> io::Result<u64> {
+        self.0.copy_to(writer).await
+    }
+}
 
 impl AsyncWrite for ChildStdin {
     fn poll_write(

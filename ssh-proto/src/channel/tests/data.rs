@@ -342,6 +342,63 @@ fn small_writers_are_served_together_and_one_that_does_not_come_loses_its_turn()
 }
 
 #[test]
+fn a_lost_turn_is_lost_in_time_whatever_else_happens_meanwhile() {
+    let mut pair = Pair::new();
+    let sessions: Vec<_> = (0..3).map(|_| pair.session().0).collect();
+    let client = &mut pair.client;
+    let big = vec![0; 256 * 1024];
+    while client.client(sessions[0]).write(Stream::DATA, &big).is_ok() {}
+    _ = client.client(sessions[1]).write(Stream::DATA, &big);
+    client.sent();
+    // The first wants all the room, and does not come.
+    assert_eq!(client.events_of(sessions[0]), [ChannelEvent::Writable]);
+    for _ in 0..12 {
+        client.wait(Duration::from_millis(1));
+        // Traffic of another channel.
+        client.receive(&adjust(sessions[2], 1)).unwrap();
+    }
+    assert_eq!(client.events_of(sessions[1]), [ChannelEvent::Writable]);
+}
+
+#[test]
+fn writers_that_leave_the_line_leave_nothing_behind_and_keep_nobody_from_its_place() {
+    let mut pair = Pair::new();
+    let sessions: Vec<_> = (0..4).map(|_| pair.session().0).collect();
+    let client = &mut pair.client;
+    let big = vec![0; 256 * 1024];
+    while client.client(sessions[0]).write(Stream::DATA, &big).is_ok() {}
+    _ = client.client(sessions[3]).write(Stream::DATA, &big);
+    let footprint = client.footprint();
+    let mut local = [sessions[1], sessions[2]];
+    for _ in 0..10_000 {
+        // Two take turns to wait, and to find another reason to.
+        _ = client.client(local[0]).write(Stream::DATA, &big);
+        client.with(|channels, _| {
+            let (state, shared) = channels.split(local[1]).unwrap();
+            state.give_up_writing(shared);
+        });
+        local.reverse();
+        client.with(|channels, cx| channels.serve_writers(&table::Io::of(cx)));
+    }
+    assert!(
+        client.footprint() < footprint + 100,
+        "{}",
+        client.footprint()
+    );
+    let mut turns = Vec::new();
+    for _ in 0..2 {
+        client.sent();
+        for id in &sessions {
+            if client.events_of(*id) == [ChannelEvent::Writable] {
+                turns.push(*id);
+                client.client(*id).write(Stream::DATA, &big).unwrap();
+            }
+        }
+    }
+    assert_eq!(turns, [sessions[0], sessions[3]]);
+}
+
+#[test]
 fn an_end_that_gives_up_writing_leaves_its_turn_to_the_next() {
     let mut pair = Pair::new();
     let sessions: Vec<_> = (0..2).map(|_| pair.session().0).collect();
