@@ -7,6 +7,7 @@ pub mod forwarding;
 pub mod ours;
 pub mod pair;
 pub mod peers;
+pub mod tcp;
 pub mod wire;
 
 /// The examples of the README, compiled.

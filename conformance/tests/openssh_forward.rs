@@ -1,17 +1,21 @@
 //! Forwarding of every kind between this library and OpenSSH, in both roles: the client and the server on blocking sockets,
-//! and the server on Tokio. Its client has a file of its own.
+//! and the server on Tokio. Its client has a file of its own. The answer begins only after EOF, so each connection shows that
+//! half-close is passed on.
 
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader};
 use std::process::Stdio;
+use std::time::Duration;
 
-use conformance::forwarding::{
-    Place, Running, TIME, connect, exchange_dynamic, exchange_tcp, exchange_unix, forbidden,
-    free_port, local_forwards, remote_forwards, tcp_target, unix_target, wait_for,
-    wait_until_closed,
-};
+use conformance::forwarding::{LEN, Place, Running, forbidden, local_forwards, remote_forwards};
 use conformance::ours::SshExample;
 use conformance::peers::{Version, all};
+use conformance::tcp::{
+    connect, ends_at_once, exchange_dynamic, exchange_tcp, exchange_unix, free_port, mirror_target,
+    unix_mirror_target, wait_for, wait_until_closed,
+};
 use ssh_blocking::Client;
+
+const TIME: Duration = Duration::from_secs(30);
 
 /// Every release of OpenSSH with every server of ours.
 fn servers() -> impl Iterator<Item = (Version, &'static str)> {
@@ -42,9 +46,9 @@ fn our_example_takes_the_flags_of_openssh() {
     for version in all() {
         let place = Place::new(version);
         let sshd = place.sshd(version, &[]);
-        let target = tcp_target();
+        let target = mirror_target();
         let unix = place.path("target");
-        unix_target(&unix);
+        unix_mirror_target(&unix);
         let ports: Vec<u16> = (0..5).map(|_| free_port()).collect();
         let to = format!("127.0.0.1:{}", target.port());
         let listening = place.path("listening");
@@ -63,11 +67,11 @@ fn our_example_takes_the_flags_of_openssh() {
         let ssh = flags.iter().fold(ssh, |ssh, flag| ssh.flag(flag));
         let running = Running::start(ssh.command(""));
         for port in &ports[..3] {
-            exchange_tcp(&connect(*port));
+            exchange_tcp(&connect(*port), LEN);
         }
-        exchange_unix(&listening);
+        exchange_unix(&listening, LEN);
         for port in &ports[3..] {
-            exchange_dynamic(*port, target.port());
+            exchange_dynamic(*port, target.port(), LEN);
         }
         drop(running);
         for port in ports {
@@ -83,9 +87,9 @@ fn our_server_serves_local_forwards_of_openssh() {
     for (version, program) in servers() {
         let place = Place::new(version);
         let server = place.our_sshd(program, &["--allow-forwarding"]);
-        let target = tcp_target();
+        let target = mirror_target();
         let unix = place.path("target");
-        unix_target(&unix);
+        unix_mirror_target(&unix);
         let [tcp, to_path, dynamic] = [free_port(), free_port(), free_port()];
         let (first, second) = (place.path("a"), place.path("b"));
         let to = format!("127.0.0.1:{}", target.port());
@@ -100,11 +104,11 @@ fn our_server_serves_local_forwards_of_openssh() {
         let ssh = place.client(&server, version, &flags);
         let _running = Running::start(ssh.command(""));
         for port in [tcp, to_path] {
-            exchange_tcp(&connect(port));
+            exchange_tcp(&connect(port), LEN);
         }
-        exchange_unix(&first);
-        exchange_unix(&second);
-        exchange_dynamic(dynamic, target.port());
+        exchange_unix(&first, LEN);
+        exchange_unix(&second, LEN);
+        exchange_dynamic(dynamic, target.port(), LEN);
     }
 }
 
@@ -113,9 +117,9 @@ fn our_server_listens_for_openssh() {
     for (version, program) in servers() {
         let place = Place::new(version);
         let server = place.our_sshd(program, &["--allow-forwarding"]);
-        let target = tcp_target();
+        let target = mirror_target();
         let unix = place.path("target");
-        unix_target(&unix);
+        unix_mirror_target(&unix);
         let [tcp, to_path, all, dynamic] = [free_port(), free_port(), free_port(), free_port()];
         let (first, second) = (place.path("a"), place.path("b"));
         let to = format!("127.0.0.1:{}", target.port());
@@ -131,11 +135,11 @@ fn our_server_listens_for_openssh() {
         let ssh = place.client(&server, version, &flags);
         let running = Running::start(ssh.command(""));
         for port in [tcp, to_path, all] {
-            exchange_tcp(&connect(port));
+            exchange_tcp(&connect(port), LEN);
         }
-        exchange_unix(&first);
-        exchange_unix(&second);
-        exchange_dynamic(dynamic, target.port());
+        exchange_unix(&first, LEN);
+        exchange_unix(&second, LEN);
+        exchange_dynamic(dynamic, target.port(), LEN);
         // Whoever goes takes the listeners along.
         drop(running);
         for port in [tcp, to_path, all, dynamic] {
@@ -152,7 +156,7 @@ fn our_server_tells_the_port_that_it_chose_and_listens_until_it_is_cancelled() {
     for (version, program) in servers() {
         let place = Place::new(version);
         let server = place.our_sshd(program, &["--allow-forwarding"]);
-        let target = tcp_target();
+        let target = mirror_target();
         let to = format!("127.0.0.1:{}", target.port());
         let zero = format!("-R0:{to}");
         let control = place.path("control");
@@ -178,7 +182,7 @@ fn our_server_tells_the_port_that_it_chose_and_listens_until_it_is_cancelled() {
                 port.split(' ').next()?.parse().ok()
             })
             .expect("no port was allocated");
-        exchange_tcp(&connect(port));
+        exchange_tcp(&connect(port), LEN);
 
         let fixed = free_port();
         let spec = format!("-R{fixed}:{to}");
@@ -194,11 +198,11 @@ fn our_server_tells_the_port_that_it_chose_and_listens_until_it_is_cancelled() {
                 .expect_code(0)
         };
         _ = ask("forward", &spec);
-        exchange_tcp(&connect(fixed));
+        exchange_tcp(&connect(fixed), LEN);
         _ = ask("cancel", &spec);
         wait_until_closed(fixed);
         // The other one is still there.
-        exchange_tcp(&connect(port));
+        exchange_tcp(&connect(port), LEN);
     }
 }
 
@@ -207,7 +211,7 @@ fn our_server_forwards_nothing_unless_it_is_told_to() {
     for (version, program) in servers() {
         let place = Place::new(version);
         let server = place.our_sshd(program, &[]);
-        let target = tcp_target();
+        let target = mirror_target();
         let to = format!("127.0.0.1:{}", target.port());
         let spec = format!("-R{}:{to}", free_port());
         let finished = place
@@ -223,8 +227,6 @@ fn our_server_forwards_nothing_unless_it_is_told_to() {
         let spec = format!("-L{local}:{to}");
         let ssh = place.client(&server, version, &[&spec]);
         let _running = Running::start(ssh.command(""));
-        let mut stream = connect(local);
-        stream.set_read_timeout(Some(TIME)).unwrap();
-        assert!(matches!(stream.read(&mut [0]), Ok(0) | Err(_)));
+        assert!(ends_at_once(&connect(local)));
     }
 }
