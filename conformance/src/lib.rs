@@ -3,6 +3,7 @@
 //! Not published. `conformance/test` fetches the peers and runs everything.
 
 pub mod app;
+pub mod forwarding;
 pub mod ours;
 pub mod pair;
 pub mod peers;

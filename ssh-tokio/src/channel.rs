@@ -248,6 +248,25 @@ impl<R: Role> Channel<R> {
         })
     }
 
+    /// Tells the peer that nothing more is read here, while writing goes on (`eow@openssh.com`), and drops what comes. To
+    /// a peer of this library, further writes fail as to a closed pipe; others may ignore it. OpenSSH sends it to OpenSSH
+    /// only.
+    ///
+    /// Cancellation: it was done or it was not.
+    ///
+    /// # Errors
+    ///
+    /// The channel is gone.
+    pub async fn shutdown_read(&self) -> Result<(), Error> {
+        self.command(false, |channel| {
+            channel.end_of_write()?;
+            channel.discard(Stream::DATA);
+            Ok(())
+        })
+        .await?;
+        Ok(())
+    }
+
     /// Closes the channel in both directions. What was written before still leaves; what the peer sends now is lost.
     pub fn close(&self) {
         self.shared().act(|core| {

@@ -11,9 +11,9 @@ use std::time::Instant;
 use mio::Waker;
 use ssh_proto::error::DisconnectReason;
 use ssh_proto::{
-    Answer, ChannelId, ChannelRequest, ForwardAddress, GlobalRequestKind, GlobalRequestReceived,
-    LoginAttempt, Misuse, Negotiated, OpenChannel, OpenFailureReason, OpenKind, OpenRequest, Proof,
-    RequestToken, ServerEvent, ServerRole,
+    Answer, ChannelId, ChannelRequest, GlobalRequestKind, GlobalRequestReceived, LoginAttempt,
+    Misuse, Negotiated, OpenChannel, OpenFailureReason, OpenKind, OpenRequest, Proof, RequestToken,
+    ServerEvent, ServerRole,
 };
 
 use crate::Error;
@@ -276,15 +276,11 @@ impl Attendee {
                 _ = shared.act(|core| core.conn.answer_global(token, Answer::Refuse));
                 return;
             };
-            let bound = match address {
-                ForwardAddress::Tcpip { address, port: 0 } => ForwardAddress::tcpip(address, port),
-                other => other,
-            };
             if shared
                 .act(|core| core.conn.accept_forward(token, port))
                 .is_ok()
             {
-                self.handler.forward_granted(&bound);
+                self.handler.forward_granted(&address.bound(port));
             }
             return;
         }

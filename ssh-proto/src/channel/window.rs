@@ -20,9 +20,7 @@ pub(crate) fn sure_window(limits: &Limits) -> u32 {
 pub(crate) fn first_window(left: u64, limits: &Limits) -> u32 {
     let share = u32::try_from(left / 8).unwrap_or(u32::MAX);
     let sure = sure_window(limits);
-    share
-        .clamp(sure, FIRST_WINDOW.max(sure))
-        .min(limits.window)
+    share.clamp(sure, FIRST_WINDOW.max(sure)).min(limits.window)
 }
 
 /// What the peer may send on a channel.
