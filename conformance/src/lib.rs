@@ -3,9 +3,11 @@
 //! Not published. `conformance/test` fetches the peers and runs everything.
 
 pub mod app;
+pub mod commands;
 pub mod ours;
 pub mod pair;
 pub mod peers;
+pub mod suites;
 pub mod tcp;
 pub mod wire;
 

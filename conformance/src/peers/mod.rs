@@ -27,6 +27,7 @@ pub(crate) use daemon::watch;
 pub use dropbear::{Dbclient, Dropbear, DropbearKey, DropbearOptions};
 pub use keys::{KeyKind, KeyPair};
 pub use python::{Answer, Python, PythonServer, PythonSession};
+use run::without_terminal;
 pub use run::{Finished, descendants, run_with_timeout, signal};
 pub use ssh::{Askpass, Ssh};
 pub use sshd::{Sshd, SshdOptions};

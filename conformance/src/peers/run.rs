@@ -129,6 +129,22 @@ pub fn run_with_timeout(
     }
 }
 
+/// The same command in a session of its own: it cannot open the terminal that the tests may run on, and asks on its standard streams.
+pub(super) fn without_terminal(command: &Command) -> Command {
+    let mut detached = Command::new("setsid");
+    detached
+        .arg("--wait")
+        .arg(command.get_program())
+        .args(command.get_args())
+        .env_clear();
+    for (name, value) in command.get_envs() {
+        if let Some(value) = value {
+            detached.env(name, value);
+        }
+    }
+    detached
+}
+
 /// Waits for `child` until `deadline`.
 pub(super) fn wait(child: &mut Child, deadline: Instant) -> Option<ExitStatus> {
     loop {
