@@ -25,6 +25,19 @@ pub enum Killed {
     Untold,
 }
 
+/// Sends so much through `cat` and back.
+///
+/// # Panics
+/// If something else comes back.
+#[track_caller]
+pub fn echo(client: &Client, len: usize) {
+    let data = stream(len);
+    let output = client.exec("cat").input(&*data).timeout(TIME).output();
+    let output = output.unwrap_or_else(|error| panic!("cat: {error}"));
+    assert!(output.stdout == data, "{} bytes", output.stdout.len());
+    assert_eq!(output.status.code(), Some(0));
+}
+
 /// Commands of `/bin/sh` on a server: streams, statuses, signals, and several at once.
 ///
 /// # Panics

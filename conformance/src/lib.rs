@@ -3,7 +3,10 @@
 //! Not published. `conformance/test` fetches the peers and runs everything.
 
 pub mod app;
+pub mod both_roles;
 pub mod commands;
+pub mod forwards;
+pub mod logins;
 pub mod ours;
 pub mod pair;
 pub mod peers;

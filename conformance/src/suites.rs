@@ -197,7 +197,8 @@ pub fn suites(offer: &Offer, missing: Missing<'_>) -> Vec<Suite> {
     let ciphers: Vec<Cipher> = common(&offer.ciphers, missing.ciphers);
     let macs: Vec<Mac> = common(&offer.macs, missing.macs);
     let plain = Suite {
-        kex: Kex::Curve25519Sha256,
+        // The quickest one that everybody has, under one of its names.
+        kex: Kex::Curve25519Sha256Libssh,
         host_key: SignatureAlgorithm::Ed25519,
         cipher: ciphers[0],
         mac: macs[0],
@@ -312,7 +313,7 @@ impl HostKeys {
     }
 }
 
-/// A client goes through every suite with servers of ours that have nothing else: `client` has it run `cat` with some data on our
+/// A client goes through every suite with servers of ours that have nothing else, nor other host keys: `client` has it run `cat` with some data on our
 /// server and checks what came back, with new keys in the middle of it.
 ///
 /// # Panics
@@ -320,10 +321,10 @@ impl HostKeys {
 #[track_caller]
 pub fn client_with_our_server(
     accounts: &Accounts,
+    keys: &HostKeys,
     suites: &[Suite],
     mut client: impl FnMut(Suite, &OurServer),
 ) {
-    let keys = HostKeys::generate();
     for &suite in suites {
         let server = OurServer::start(accounts.clone(), |config| {
             let key = keys.private(suite.host_key);

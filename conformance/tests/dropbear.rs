@@ -12,7 +12,7 @@ use conformance::peers::{
     Version,
 };
 use conformance::suites::{
-    self, Missing, Offer, Suite, client_with_our_server, our_client_with_server, suites,
+    self, HostKeys, Missing, Offer, Suite, client_with_our_server, our_client_with_server, suites,
 };
 use conformance::tcp::{
     ANY, connect, echo_target, ends_at_once, exchange_dynamic, exchange_tcp, free_port,
@@ -329,12 +329,18 @@ fn dbclient_agrees_with_our_server_on_everything_that_both_have() {
         _ = Dbclient::new(address, &host_key(&any)).run("true", "", TIME);
     });
     let data = stream(suites::LEN);
-    client_with_our_server(&accounts, &suites(&offer, MISSING), |suite, server| {
-        let finished = Dbclient::new(server.address(), &host_key(server))
-            .run("cat", &*data, TIME)
-            .expect_code(0);
-        assert!(finished.stdout == data, "{suite:?}");
-    });
+    let keys = HostKeys::generate();
+    client_with_our_server(
+        &accounts,
+        &keys,
+        &suites(&offer, MISSING),
+        |suite, server| {
+            let finished = Dbclient::new(server.address(), &host_key(server))
+                .run("cat", &*data, TIME)
+                .expect_code(0);
+            assert!(finished.stdout == data, "{suite:?}");
+        },
+    );
 }
 
 // Commands.
