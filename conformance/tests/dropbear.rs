@@ -1,54 +1,31 @@
 //! Dropbear 2022.83, in both roles.
 
-use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use conformance::commands::{Killed, our_client_runs_commands};
+use conformance::forwards::{self, Cancel, LEN, a_target_that_refuses_is_an_error};
+use conformance::logins::{assert_in, assert_refused, rounds};
 use conformance::ours::{
     Accounts, OurServer, connect as connect_client, log_in, private_key, read_public_key, stream,
 };
 use conformance::peers::{
-    Dbclient, Dropbear, DropbearKey, DropbearOptions, Finished, KeyKind, KeyPair, ServerPeer,
-    Version,
+    Dbclient, Dropbear, DropbearKey, DropbearOptions, Finished, KeyKind, KeyPair, Running,
+    ServerPeer, Version,
 };
 use conformance::suites::{
     self, HostKeys, Missing, Offer, Suite, client_with_our_server, our_client_with_server, suites,
 };
 use conformance::tcp::{
-    ANY, connect, echo_target, ends_at_once, exchange_dynamic, exchange_tcp, free_port,
-    mirror_target, socks, wait_until_closed,
+    ANY, connect, echo_target, ends_at_once, exchange_tcp, free_port, mirror_target, socks,
+    wait_until_closed,
 };
+use ssh_blocking::ssh_proto::AuthMethod;
 use ssh_blocking::ssh_proto::names::Preference;
 use ssh_blocking::ssh_proto::socks::SocksVersion;
-use ssh_blocking::ssh_proto::{AuthMethod, OpenFailureReason, PromptRound};
-use ssh_blocking::{AuthOutcome, Client, Error, ForwardPolicy};
+use ssh_blocking::{Client, Error, ForwardPolicy};
 use tempfile::TempDir;
 
 const TIME: Duration = Duration::from_secs(60);
-
-/// What goes through a forwarded connection, each way.
-const LEN: usize = 8 << 20;
-
-/// What goes through each one of many.
-const LITTLE: usize = 100_000;
-
-/// A process that is ended with its value.
-struct Running(Child);
-
-impl Running {
-    fn start(mut command: Command) -> Self {
-        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).spawn();
-        Self(child.unwrap())
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        // Both fail only when it has ended.
-        _ = self.0.kill();
-        _ = self.0.wait();
-    }
-}
 
 /// Our client, logged in on a server that was started with these arguments.
 fn our_client(arguments: &[&str]) -> (Client, Dropbear) {
@@ -102,67 +79,26 @@ impl Ours {
     }
 }
 
-// Our client, Dropbear's server.
+// Forwarding: our client, Dropbear's server.
 
 #[test]
 fn our_client_forwards_local_ports() {
     let (client, _server) = our_client(&[]);
-    let (mirror, echo) = (mirror_target(), echo_target());
-    // All at once, and one after the other: the mirror begins only after EOF.
-    for target in [mirror, echo] {
-        let forward = client.forward_local(ANY, target).unwrap();
-        exchange_tcp(&connect(forward.port().unwrap()), LEN);
-    }
-    let dynamic = client.forward_dynamic(ANY).unwrap();
-    exchange_dynamic(dynamic.port().unwrap(), mirror.port(), LITTLE);
+    forwards::our_client_forwards_local_ports(&client);
 }
 
 #[test]
 fn a_target_that_refuses_is_an_error_and_the_client_goes_on() {
     let (client, _server) = our_client(&[]);
-    let refused = client.direct_tcpip("127.0.0.1", free_port()).map(drop);
-    assert!(
-        matches!(
-            refused,
-            Err(Error::OpenFailed {
-                reason: OpenFailureReason::CONNECT_FAILED,
-                ..
-            })
-        ),
-        "{refused:?}"
-    );
-    let forward = client
-        .forward_local(ANY, ("127.0.0.1", free_port()))
-        .unwrap();
-    assert!(ends_at_once(&connect(forward.port().unwrap())));
-    assert_eq!(client.exec("echo on").output().unwrap().stdout, b"on\n");
+    a_target_that_refuses_is_an_error(&client);
+    assert_in(&client);
 }
 
 #[test]
 fn our_client_forwards_ports_of_the_server() {
     let (client, _server) = our_client(&[]);
-    let (mirror, echo) = (mirror_target(), echo_target());
-    for target in [mirror, echo] {
-        let port = free_port();
-        let forward = client.forward_remote(("localhost", port), target).unwrap();
-        exchange_tcp(&connect(port), LEN);
-        let again = client.forward_remote(("localhost", port), target);
-        assert!(matches!(again, Err(Error::Refused(_))));
-        // Dropbear 2022.83 refuses to cancel what it listens for, and goes on: the client takes none of it any more.
-        forward.stop();
-        assert!(ends_at_once(&connect(port)));
-    }
-    // The server chooses the port.
-    let chosen = client.forward_remote(("localhost", 0), mirror).unwrap();
-    let port = chosen.port().unwrap();
-    assert_ne!(port, 0);
-    exchange_tcp(&connect(port), LITTLE);
-    let nobody = client
-        .forward_remote(("localhost", 0), ("127.0.0.1", free_port()))
-        .unwrap();
-    assert!(ends_at_once(&connect(nobody.port().unwrap())));
-    let dynamic = client.forward_remote_dynamic(("localhost", 0)).unwrap();
-    exchange_dynamic(dynamic.port().unwrap(), mirror.port(), LITTLE);
+    // What Dropbear 2022.83 listens for it does not cancel.
+    forwards::our_client_forwards_ports_of_the_server(&client, Cancel::Refuses);
 }
 
 #[test]
@@ -180,10 +116,10 @@ fn what_dropbear_forbids_is_an_error_and_the_client_goes_on() {
     let dynamic = client.forward_dynamic(ANY).unwrap();
     let port = dynamic.port().unwrap();
     assert!(socks(port, SocksVersion::V5, "127.0.0.1", target.port()).is_err());
-    assert_eq!(client.exec("echo on").output().unwrap().stdout, b"on\n");
+    assert_in(&client);
 }
 
-// Dropbear's client, our server.
+// Forwarding: Dropbear's client, our server.
 
 #[test]
 fn our_server_connects_and_listens_for_dbclient() {
@@ -376,25 +312,6 @@ fn dbclient_runs_commands_on_our_server() {
 
 // Authentication.
 
-#[track_caller]
-fn assert_refused(outcome: AuthOutcome, wanted: &[&str], partial: bool) {
-    match outcome {
-        AuthOutcome::Refused {
-            methods,
-            partial_success,
-        } => {
-            assert_eq!(methods, wanted);
-            assert_eq!(partial_success, partial);
-        }
-        other => panic!("{other:?}"),
-    }
-}
-
-#[track_caller]
-fn assert_in(client: &Client) {
-    assert_eq!(client.exec("echo in").output().unwrap().stdout, b"in\n");
-}
-
 #[test]
 fn every_kind_of_key_logs_our_client_in() {
     let folder = tempfile::tempdir().unwrap();
@@ -544,21 +461,8 @@ fn dbclient_logs_in_with_a_password_and_without_anything() {
 
 #[test]
 fn dbclient_answers_several_rounds_of_questions() {
-    let rounds = vec![
-        (
-            PromptRound::new("First", "Two questions.")
-                .with_prompt("Colour: ", true)
-                .with_prompt("Code: ", false),
-            vec!["blue".to_owned(), "42".to_owned()],
-        ),
-        (PromptRound::new("", "Nothing to ask."), Vec::new()),
-        (
-            PromptRound::new("Third", "").with_prompt("Sure? ", true),
-            vec!["yes".to_owned()],
-        ),
-    ];
     let accounts = Accounts {
-        rounds,
+        rounds: rounds(),
         ..Accounts::default()
     };
     let server = OurServer::start(accounts, |_| {});

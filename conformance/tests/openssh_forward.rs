@@ -4,11 +4,11 @@
 use std::io::{BufRead, BufReader};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::Stdio;
 use std::time::Duration;
 
 use conformance::ours::{SshExample, SshdExample, log_in};
-use conformance::peers::{KeyKind, KeyPair, Ssh, Sshd, SshdOptions, Version, all};
+use conformance::peers::{KeyKind, KeyPair, Running, Ssh, Sshd, SshdOptions, Version, all};
 use conformance::tcp::{
     ANY, connect, ends_at_once, exchange_dynamic, exchange_tcp, exchange_unix, free_port,
     mirror_target, socks, unix_mirror_target, wait_for, wait_until_closed,
@@ -62,24 +62,6 @@ impl Place {
         flags
             .iter()
             .fold(client.flag("-N"), |client, flag| client.flag(flag))
-    }
-}
-
-/// A process that is ended with its value.
-struct Running(Child);
-
-impl Running {
-    fn start(mut command: Command) -> Self {
-        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).spawn();
-        Self(child.unwrap())
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        // Both fail only when it has ended.
-        _ = self.0.kill();
-        _ = self.0.wait();
     }
 }
 
@@ -323,7 +305,7 @@ fn our_server_tells_the_port_that_it_chose_and_listens_until_it_is_cancelled() {
             .spawn()
             .unwrap();
         let stderr = child.stderr.take().unwrap();
-        let _running = Running(child);
+        let _running = Running::of(child);
         let port: u16 = BufReader::new(stderr)
             .lines()
             .map_while(Result::ok)

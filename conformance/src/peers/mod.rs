@@ -12,6 +12,7 @@ mod actor;
 mod daemon;
 mod dropbear;
 mod keys;
+mod putty;
 mod run;
 mod ssh;
 mod sshd;
@@ -27,8 +28,9 @@ pub use actor::{Actor, ActorServer, ActorSession, Answer};
 pub(crate) use daemon::watch;
 pub use dropbear::{Dbclient, Dropbear, DropbearKey, DropbearOptions};
 pub use keys::{KeyKind, KeyPair};
+pub use putty::{Plink, PuttyKey};
 use run::without_terminal;
-pub use run::{Finished, descendants, run_with_timeout, signal};
+pub use run::{Finished, Running, descendants, run_with_answers, run_with_timeout, signal};
 pub use ssh::{Askpass, Ssh};
 pub use sshd::{Sshd, SshdOptions};
 
