@@ -13,6 +13,7 @@ pub mod peers;
 pub mod suites;
 pub mod tcp;
 pub mod wire;
+pub mod world;
 
 /// The examples of the README, compiled.
 #[cfg(doctest)]

@@ -65,7 +65,7 @@ impl ServerConnection {
     /// Asks for a channel; the answer is not waited for.
     pub(crate) fn open(&self, kind: OpenChannel<'_>) -> Result<ServerChannel, Error> {
         let (id, gate) = self.owner.shared.wait(
-            Interest::Connection,
+            Interest::Room,
             None,
             "room for a request",
             |core| match core.conn.open(kind, Instant::now()) {
@@ -219,6 +219,7 @@ pub(super) fn sort(event: ServerEvent, _: bool) -> Sorted<ServerEvent> {
         ServerEvent::GlobalReplied { request, reply } => Sorted::Reply(request, reply),
         ServerEvent::Disconnected(error) => Sorted::Over(error),
         ServerEvent::Rekeyed => Sorted::Rekeyed,
+        ServerEvent::Unblocked => Sorted::Unblocked,
         _ => Sorted::Call(event),
     }
 }

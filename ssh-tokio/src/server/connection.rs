@@ -207,6 +207,7 @@ pub(super) fn sort(event: ServerEvent) -> Sorted<ServerEvent> {
         ServerEvent::GlobalReplied { request, reply } => Sorted::Reply(request, reply),
         ServerEvent::Disconnected(error) => Sorted::Over(error),
         ServerEvent::Rekeyed => Sorted::Rekeyed,
+        ServerEvent::Unblocked => Sorted::Unblocked,
         _ => Sorted::Call(event),
     }
 }

@@ -288,8 +288,14 @@ impl Server {
         let connection = ServerConnection { owner, peer };
         let attendee = Attendee::new(connection, Arc::clone(&self.inner.subsystems), startup);
         let attendant = Attendant::boxed((options.factory)(attendee));
+        #[cfg_attr(not(feature = "replay"), expect(unused_mut, reason = "for recordings"))]
+        let mut drive = Drive::new(shared, stream, log, attendant);
+        #[cfg(feature = "replay")]
+        if let Some(make) = &options.recording {
+            drive.record_to(make(peer));
+        }
         Ok(Serving {
-            drive: Drive::new(shared, stream, log, attendant),
+            drive,
             _place: place,
         })
     }
