@@ -15,6 +15,7 @@ mod latency;
 mod pipeline;
 mod process;
 mod report;
+mod russh;
 
 use std::ffi::OsString;
 use std::io;
