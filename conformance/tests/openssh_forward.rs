@@ -6,8 +6,9 @@ use std::io::{BufRead, BufReader};
 use std::process::Stdio;
 use std::time::Duration;
 
-use conformance::forwarding::{LEN, Place, Running, forbidden, local_forwards, remote_forwards};
+use conformance::forwarding::{LEN, Place, forbidden, local_forwards, remote_forwards};
 use conformance::ours::SshExample;
+use conformance::peers::Running;
 use conformance::peers::{Version, all};
 use conformance::tcp::{
     connect, ends_at_once, exchange_dynamic, exchange_tcp, exchange_unix, free_port, mirror_target,
@@ -173,7 +174,7 @@ fn our_server_tells_the_port_that_it_chose_and_listens_until_it_is_cancelled() {
             .spawn()
             .unwrap();
         let stderr = child.stderr.take().unwrap();
-        let _running = Running::from(child);
+        let _running = Running::of(child);
         let port: u16 = BufReader::new(stderr)
             .lines()
             .map_while(Result::ok)

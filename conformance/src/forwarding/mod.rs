@@ -86,34 +86,3 @@ impl Place {
             .fold(client.flag("-N"), |client, flag| client.flag(flag))
     }
 }
-
-/// A process that is ended with its value.
-#[derive(Debug)]
-pub struct Running(Child);
-
-impl Running {
-    /// Starts a process without input and output.
-    ///
-    /// # Panics
-    /// If it cannot be started.
-    #[must_use]
-    #[track_caller]
-    pub fn start(mut command: Command) -> Self {
-        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).spawn();
-        Self(child.unwrap_or_else(|error| panic!("cannot start {command:?}: {error}")))
-    }
-}
-
-impl From<Child> for Running {
-    fn from(child: Child) -> Self {
-        Self(child)
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        // Both fail only when it has ended.
-        _ = self.0.kill();
-        _ = self.0.wait();
-    }
-}
