@@ -1,194 +1,44 @@
-//! Forwarding of every kind between this library and OpenSSH, in both roles. What goes through is a few hundred KiB each
-//! way; the answer begins only after EOF, so each connection shows that half-close is passed on.
+//! Forwarding of every kind between this library and OpenSSH, in both roles: the client and the server on blocking sockets,
+//! and the server on Tokio. Its client has a file of its own. The answer begins only after EOF, so each connection shows that
+//! half-close is passed on.
 
 use std::io::{BufRead, BufReader};
-use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::Stdio;
 use std::time::Duration;
 
-use conformance::ours::{SshExample, SshdExample, log_in};
-use conformance::peers::{KeyKind, KeyPair, Ssh, Sshd, SshdOptions, Version, all};
+use conformance::forwarding::{LEN, Place, Running, forbidden, local_forwards, remote_forwards};
+use conformance::ours::SshExample;
+use conformance::peers::{Version, all};
 use conformance::tcp::{
-    ANY, connect, ends_at_once, exchange_dynamic, exchange_tcp, exchange_unix, free_port,
-    mirror_target, socks, unix_mirror_target, wait_for, wait_until_closed,
+    connect, ends_at_once, exchange_dynamic, exchange_tcp, exchange_unix, free_port, mirror_target,
+    unix_mirror_target, wait_for, wait_until_closed,
 };
-use ssh_blocking::ssh_proto::OpenFailureReason;
-use ssh_blocking::ssh_proto::socks::SocksVersion;
-use ssh_blocking::{Client, Error, Forward};
-use tempfile::TempDir;
+use ssh_blocking::Client;
 
 const TIME: Duration = Duration::from_secs(30);
-/// What goes through each connection, each way.
-const LEN: usize = 300_000;
 
-/// A key, and room for sockets.
-struct Place {
-    key: KeyPair,
-    folder: TempDir,
-}
-
-impl Place {
-    fn new(version: Version) -> Self {
-        // A path of a socket must be short.
-        let folder = tempfile::Builder::new().prefix("fw").tempdir().unwrap();
-        let key = KeyPair::generate(version, KeyKind::Ed25519, &folder.path().join("id"), "");
-        Self { key, folder }
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
-    }
-
-    fn sshd(&self, version: Version, config: &[&str]) -> Sshd {
-        let options = SshdOptions {
-            config: config.iter().map(|&line| line.to_owned()).collect(),
-            authorized_keys: vec![self.key.public.clone()],
-            ..SshdOptions::default()
-        };
-        Sshd::start(version, &options)
-    }
-
-    fn our_sshd(&self, arguments: &[&str]) -> SshdExample {
-        SshdExample::start(&[KeyKind::Ed25519], &[&self.key], arguments)
-    }
-
-    /// OpenSSH's client for it, forwarding and nothing else.
-    fn client(&self, server: &SshdExample, version: Version, flags: &[&str]) -> Ssh {
-        let client = server
-            .client(version)
-            .identity(&self.key)
-            .option("ExitOnForwardFailure", "yes");
-        flags
-            .iter()
-            .fold(client.flag("-N"), |client, flag| client.flag(flag))
-    }
-}
-
-/// A process that is ended with its value.
-struct Running(Child);
-
-impl Running {
-    fn start(mut command: Command) -> Self {
-        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).spawn();
-        Self(child.unwrap())
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        // Both fail only when it has ended.
-        _ = self.0.kill();
-        _ = self.0.wait();
-    }
-}
-
-#[track_caller]
-fn exchange_at(forward: &Forward) {
-    exchange_tcp(&connect(forward.port().unwrap()), LEN);
+/// Every release of OpenSSH with every server of ours.
+fn servers() -> impl Iterator<Item = (Version, &'static str)> {
+    all()
+        .into_iter()
+        .flat_map(|version| ["sshd", "sshd-tokio"].map(|program| (version, program)))
 }
 
 // Our client, OpenSSH's server.
 
 #[test]
 fn our_client_forwards_local_ports_and_sockets() {
-    for version in all() {
-        let place = Place::new(version);
-        let sshd = place.sshd(version, &[]);
-        let client: Client = log_in(&sshd, &place.key, |_| {});
-        let target = mirror_target();
-        let unix = place.path("target");
-        unix_mirror_target(&unix);
-        exchange_at(&client.forward_local(ANY, target).unwrap());
-        exchange_at(&client.forward_local(ANY, unix.as_path()).unwrap());
-        let listening = place.path("listening");
-        let forward = client.forward_local_path(&listening, target).unwrap();
-        exchange_unix(&listening, LEN);
-        forward.stop();
-        assert!(!listening.exists());
-        let _forward = client
-            .forward_local_path(&listening, unix.as_path())
-            .unwrap();
-        exchange_unix(&listening, LEN);
-        let dynamic = client.forward_dynamic(ANY).unwrap();
-        exchange_dynamic(dynamic.port().unwrap(), target.port(), LEN);
-        let refused = client.direct_streamlocal(place.path("nobody")).map(drop);
-        assert!(matches!(
-            refused,
-            Err(Error::OpenFailed {
-                reason: OpenFailureReason::CONNECT_FAILED,
-                ..
-            })
-        ));
-    }
+    local_forwards::<Client>();
 }
 
 #[test]
 fn our_client_forwards_ports_and_sockets_of_the_server() {
-    for version in all() {
-        let place = Place::new(version);
-        let sshd = place.sshd(version, &[]);
-        let client = log_in(&sshd, &place.key, |_| {});
-        let target = mirror_target();
-        let unix = place.path("target");
-        unix_mirror_target(&unix);
-
-        let port = free_port();
-        let fixed = client.forward_remote(("localhost", port), target).unwrap();
-        assert_eq!(fixed.port(), Some(port));
-        exchange_at(&fixed);
-        let again = client.forward_remote(("localhost", port), target);
-        assert!(matches!(again, Err(Error::Refused(_))));
-        fixed.stop();
-        wait_until_closed(port);
-
-        for bind in ["localhost", "", "127.0.0.1"] {
-            let chosen = client.forward_remote((bind, 0), target).unwrap();
-            let port = chosen.port().unwrap();
-            assert_ne!(port, 0);
-            exchange_at(&chosen);
-            chosen.stop();
-            wait_until_closed(port);
-        }
-        exchange_at(
-            &client
-                .forward_remote(("localhost", 0), unix.as_path())
-                .unwrap(),
-        );
-        let listening = place.path("listening");
-        let forward = client.forward_remote_path(&listening, target).unwrap();
-        exchange_unix(&listening, LEN);
-        forward.stop();
-        wait_for("end of the listener", || {
-            UnixStream::connect(&listening).is_err().then_some(())
-        });
-        let dynamic = client.forward_remote_dynamic(("localhost", 0)).unwrap();
-        exchange_dynamic(dynamic.port().unwrap(), target.port(), LEN);
-    }
+    remote_forwards::<Client>();
 }
 
 #[test]
 fn what_the_server_forbids_is_an_error_and_the_client_goes_on() {
-    for version in all() {
-        let place = Place::new(version);
-        let sshd = place.sshd(
-            version,
-            &["AllowTcpForwarding no", "AllowStreamLocalForwarding no"],
-        );
-        let client = log_in(&sshd, &place.key, |_| {});
-        let target = mirror_target();
-        let refused = |result: Result<Forward, Error>| matches!(result, Err(Error::Refused(_)));
-        assert!(refused(client.forward_remote(("localhost", 0), target)));
-        assert!(refused(
-            client.forward_remote_path(place.path("listening"), target)
-        ));
-        let dynamic = client.forward_dynamic(ANY).unwrap();
-        let port = dynamic.port().unwrap();
-        assert!(socks(port, SocksVersion::V5, "127.0.0.1", target.port()).is_err());
-        client.no_more_sessions().unwrap();
-        assert!(client.exec("true").status().is_err());
-        assert!(client.is_alive());
-    }
+    forbidden::<Client>();
 }
 
 #[test]
@@ -212,7 +62,7 @@ fn our_example_takes_the_flags_of_openssh() {
             format!("-D127.0.0.1:{}", ports[4]),
         ];
         let ssh = SshExample::for_sshd(&sshd)
-            .identity(&place.key)
+            .identity(place.key())
             .option("ExitOnForwardFailure", "yes");
         let ssh = flags.iter().fold(ssh, |ssh, flag| ssh.flag(flag));
         let running = Running::start(ssh.command(""));
@@ -234,9 +84,9 @@ fn our_example_takes_the_flags_of_openssh() {
 
 #[test]
 fn our_server_serves_local_forwards_of_openssh() {
-    for version in all() {
+    for (version, program) in servers() {
         let place = Place::new(version);
-        let server = place.our_sshd(&["--allow-forwarding"]);
+        let server = place.our_sshd(program, &["--allow-forwarding"]);
         let target = mirror_target();
         let unix = place.path("target");
         unix_mirror_target(&unix);
@@ -264,9 +114,9 @@ fn our_server_serves_local_forwards_of_openssh() {
 
 #[test]
 fn our_server_listens_for_openssh() {
-    for version in all() {
+    for (version, program) in servers() {
         let place = Place::new(version);
-        let server = place.our_sshd(&["--allow-forwarding"]);
+        let server = place.our_sshd(program, &["--allow-forwarding"]);
         let target = mirror_target();
         let unix = place.path("target");
         unix_mirror_target(&unix);
@@ -303,9 +153,9 @@ fn our_server_listens_for_openssh() {
 
 #[test]
 fn our_server_tells_the_port_that_it_chose_and_listens_until_it_is_cancelled() {
-    for version in all() {
+    for (version, program) in servers() {
         let place = Place::new(version);
-        let server = place.our_sshd(&["--allow-forwarding"]);
+        let server = place.our_sshd(program, &["--allow-forwarding"]);
         let target = mirror_target();
         let to = format!("127.0.0.1:{}", target.port());
         let zero = format!("-R0:{to}");
@@ -323,7 +173,7 @@ fn our_server_tells_the_port_that_it_chose_and_listens_until_it_is_cancelled() {
             .spawn()
             .unwrap();
         let stderr = child.stderr.take().unwrap();
-        let _running = Running(child);
+        let _running = Running::from(child);
         let port: u16 = BufReader::new(stderr)
             .lines()
             .map_while(Result::ok)
@@ -358,9 +208,9 @@ fn our_server_tells_the_port_that_it_chose_and_listens_until_it_is_cancelled() {
 
 #[test]
 fn our_server_forwards_nothing_unless_it_is_told_to() {
-    for version in all() {
+    for (version, program) in servers() {
         let place = Place::new(version);
-        let server = place.our_sshd(&[]);
+        let server = place.our_sshd(program, &[]);
         let target = mirror_target();
         let to = format!("127.0.0.1:{}", target.port());
         let spec = format!("-R{}:{to}", free_port());

@@ -36,7 +36,7 @@ pub use client::{
     Answerer, Asker, Child, ChildStderr, ChildStdin, ChildStdout, Client, ClientOptions, Command,
     HostKeyPolicy, Method, Output, Signer,
 };
-pub use forward::{Forward, ForwardPolicy, ForwardTarget, Forwarding};
+pub use forward::{Forward, Forwarding};
 pub use server::{
     Handler, OpenVerdict, PendingChannel, Server, ServerConnection, ServerHandle, ServerOptions,
     Task,
@@ -46,4 +46,5 @@ pub use ssh_proto::adapter::{
     AuthOutcome, Error, ExitStatus, GrantedSession as Session, HostKeyPin, HostKeyRefused,
     MaxStartups, SessionInfo, Verdict,
 };
+pub use ssh_proto::{ForwardPolicy, ForwardTarget};
 pub use transport::Transport;

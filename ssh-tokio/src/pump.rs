@@ -35,6 +35,13 @@ thread_local! {
     static SPARE: Cell<Option<Input>> = const { Cell::new(None) };
 }
 
+/// Gives a buffer to the connections of this worker. The largest one stays: it serves who says little as well as who says
+/// much, who would have to ask for a larger one each time.
+fn share(back: Option<Input>) {
+    let largest = [SPARE.take(), back].into_iter().flatten();
+    SPARE.set(largest.max_by_key(Input::capacity));
+}
+
 pub(crate) type LogCallback = Box<dyn FnMut(&LogRecord) + Send>;
 #[cfg(feature = "replay")]
 pub(crate) type RecordingCallback = Box<dyn FnMut(&str) + Send>;
@@ -219,7 +226,6 @@ where
             if mute {
                 out.clear();
             }
-            core.waiters.wake(Wish::ROOM, &mut core.wakes);
             true
         });
         if some {
@@ -275,7 +281,7 @@ where
                 // Nothing of a packet is in it: others can use it meanwhile.
                 let at = self.last_active;
                 let back = self.shared.lock().conn.handle_input(input, at);
-                SPARE.set(back);
+                share(back);
                 self.rested = true;
                 return false;
             }

@@ -49,15 +49,20 @@ pub fn read_public_key(line: &str) -> PublicKey {
         .0
 }
 
-/// Options of a client that takes the host keys of `server` and no others.
+/// The host keys of `server`.
 #[must_use]
-pub fn options(server: &impl ServerPeer, config: ClientConfig) -> ClientOptions {
-    let pins = server
+pub fn host_key_pins(server: &impl ServerPeer) -> Vec<HostKeyPin> {
+    server
         .host_key_lines()
         .iter()
         .map(|line| HostKeyPin::Key(read_public_key(line)))
-        .collect();
-    ClientOptions::new(HostKeyPolicy::Pinned(pins))
+        .collect()
+}
+
+/// Options of a client that takes the host keys of `server` and no others.
+#[must_use]
+pub fn options(server: &impl ServerPeer, config: ClientConfig) -> ClientOptions {
+    ClientOptions::new(HostKeyPolicy::Pinned(host_key_pins(server)))
         .connect_timeout(CONNECT)
         .config(config)
 }

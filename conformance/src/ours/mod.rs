@@ -8,7 +8,9 @@ mod client;
 mod process;
 mod server;
 
-pub use client::{connect, log_in, options, private_key, public_key, read_public_key};
+pub use client::{
+    connect, host_key_pins, log_in, options, private_key, public_key, read_public_key,
+};
 pub use process::{SshExample, SshdExample, example};
 pub use server::{Accounts, OurServer, Seen};
 

@@ -63,6 +63,8 @@ pub(crate) struct Shared<R: Role> {
     room: Condvar,
     /// Where threads wait that are interested in the connection as a whole.
     progress: Arc<Condvar>,
+    /// Where threads wait whose requests were blocked.
+    request_room: Arc<Condvar>,
     log: Option<Mutex<LogCallback>>,
     #[cfg(feature = "replay")]
     recording: std::sync::OnceLock<Mutex<RecordingCallback>>,
@@ -90,7 +92,14 @@ impl<R: Role> Shared<R> {
         log: Option<LogCallback>,
     ) -> io::Result<(Arc<Self>, Attendance)> {
         let progress = Arc::new(Condvar::new());
-        let mut core = Core::new(conn, sort, server, Arc::clone(&progress));
+        let request_room = Arc::new(Condvar::new());
+        let mut core = Core::new(
+            conn,
+            sort,
+            server,
+            Arc::clone(&progress),
+            Arc::clone(&request_room),
+        );
         let (link, pair) = match transport.0 {
             Kind::Pair(pair) => (Link::Pair, Some(pair)),
             Kind::Socket(mut socket) => {
@@ -105,6 +114,7 @@ impl<R: Role> Shared<R> {
             attend: Condvar::new(),
             room: Condvar::new(),
             progress,
+            request_room,
             log: log.map(Mutex::new),
             #[cfg(feature = "replay")]
             recording: std::sync::OnceLock::new(),
@@ -261,6 +271,7 @@ impl<R: Role> Shared<R> {
     ) -> Guard<'a, R> {
         let door = match &interest {
             Interest::Connection => &*self.progress,
+            Interest::Room => &*self.request_room,
             Interest::Channel(_, gate, wish) => gate.door(*wish),
         };
         let mut until = deadline;
@@ -353,6 +364,7 @@ impl<R: Role> Shared<R> {
             .get_or_insert_with(|| ssh_proto::Error::LocallyClosed.into());
         core.finished = true;
         self.progress.notify_all();
+        self.request_room.notify_all();
         drop(core);
         self.drain_log();
         #[cfg(feature = "replay")]

@@ -11,9 +11,9 @@ use std::time::Instant;
 use mio::Waker;
 use ssh_proto::error::DisconnectReason;
 use ssh_proto::{
-    Answer, ChannelId, ChannelRequest, ForwardAddress, GlobalRequestKind, GlobalRequestReceived,
-    LoginAttempt, Misuse, Negotiated, OpenChannel, OpenFailureReason, OpenKind, OpenRequest, Proof,
-    RequestToken, ServerEvent, ServerRole,
+    Answer, ChannelId, ChannelRequest, GlobalRequestKind, GlobalRequestReceived, LoginAttempt,
+    Misuse, Negotiated, OpenChannel, OpenFailureReason, OpenKind, OpenRequest, Proof, RequestToken,
+    ServerEvent, ServerRole,
 };
 
 use crate::Error;
@@ -60,7 +60,7 @@ impl ServerConnection {
     /// Asks for a channel; the answer is not waited for.
     pub(crate) fn open(&self, kind: OpenChannel<'_>) -> Result<ServerChannel, Error> {
         let (id, gate) = self.owner.shared.wait(
-            Interest::Connection,
+            Interest::Room,
             None,
             "room for a request",
             |core| match core.conn.open(kind, Instant::now()) {
@@ -214,6 +214,7 @@ pub(super) fn sort(event: ServerEvent, _: bool) -> Sorted<ServerEvent> {
         ServerEvent::GlobalReplied { request, reply } => Sorted::Reply(request, reply),
         ServerEvent::Disconnected(error) => Sorted::Over(error),
         ServerEvent::Rekeyed => Sorted::Rekeyed,
+        ServerEvent::Unblocked => Sorted::Unblocked,
         _ => Sorted::Call(event),
     }
 }
@@ -275,15 +276,11 @@ impl Attendee {
                 _ = shared.act(|core| core.conn.answer_global(token, Answer::Refuse));
                 return;
             };
-            let bound = match address {
-                ForwardAddress::Tcpip { address, port: 0 } => ForwardAddress::tcpip(address, port),
-                other => other,
-            };
             if shared
                 .act(|core| core.conn.accept_forward(token, port))
                 .is_ok()
             {
-                self.handler.forward_granted(&bound);
+                self.handler.forward_granted(&address.bound(port));
             }
             return;
         }

@@ -426,7 +426,7 @@ pub(crate) fn global_request<R: Role>(
     want_reply: bool,
 ) -> Result<Vec<u8>, Error> {
     let request = shared.wait(
-        Interest::Connection,
+        Interest::Room,
         None,
         "room for a request",
         |core| match core

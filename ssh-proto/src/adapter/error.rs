@@ -6,6 +6,7 @@ use std::fmt;
 use std::io;
 use std::sync::Arc;
 
+use crate::socks::SocksFailure;
 use crate::{Misuse, OpenFailureReason};
 
 use super::HostKeyRefused;
@@ -117,6 +118,16 @@ impl From<Infallible> for Error {
 impl From<Misuse> for Error {
     fn from(misuse: Misuse) -> Self {
         Self::Misuse(misuse)
+    }
+}
+
+/// Why a target was not connected, in the words of SOCKS.
+impl From<&Error> for SocksFailure {
+    fn from(error: &Error) -> Self {
+        match error {
+            Error::OpenFailed { reason, .. } => (*reason).into(),
+            _ => Self::GENERAL,
+        }
     }
 }
 

@@ -362,7 +362,8 @@ pub enum ChannelEvent {
     /// The peer reads no more of what this side writes (`eow@openssh.com`, OpenSSH's PROTOCOL section 2.1): it is as well
     /// to stop writing. The channel stays open for the other direction.
     EndOfWrite,
-    /// A write that was [`Blocked`](crate::WriteError::Blocked) may go on.
+    /// A write that was [`Blocked`](crate::WriteError::Blocked) may go on. Where several streams of the channel wait, it
+    /// is for the one that has waited longest; the others keep their places, also when they try.
     Writable,
     /// The peer asks for something.
     Requested {

@@ -28,6 +28,7 @@ use crate::crypto::drbg::{Drbg, Seed};
 use crate::error::{DisconnectReason, Error, Misuse};
 use crate::kex::Negotiated;
 use crate::key::PublicKey;
+use crate::limits::PING_LEN;
 use crate::log::{Log, LogRecord};
 use crate::msg::transport::{Ignore, Ping};
 use crate::note::note;
@@ -41,9 +42,9 @@ use crate::secret::Secret;
 use crate::transport::{Exchange, Step, Transport};
 
 use cx::{Cx, Events};
-use event::HostKeyOffer;
+use event::{Common, HostKeyOffer};
 use role::{AuthMachine, ClientRole, Role, ServerRole};
-use spine::{MAX_PING_LEN, cx};
+use spine::cx;
 use timers::Deadline;
 
 /// A client's connection.
@@ -88,6 +89,8 @@ pub struct Connection<R: Role> {
     /// Messages without effect since the last key exchange.
     idle_messages: u64,
     timers: Timers,
+    /// A command that was blocked may be tried again, and the caller has not heard of it.
+    unblocked: bool,
 }
 
 #[derive(Debug)]
@@ -182,6 +185,7 @@ impl<R: Role> Connection<R> {
             pings: 0,
             idle_messages: 0,
             timers: Timers::new(now),
+            unblocked: false,
             config,
         };
         if let Some(log) = connection.log.for_packets() {
@@ -390,6 +394,9 @@ impl<R: Role> Connection<R> {
         if (self.stalled || self.timers.deaf) && event.is_some() {
             self.resume();
         }
+        if event.is_none() && std::mem::take(&mut self.unblocked) {
+            return Some(Common::Unblocked.into());
+        }
         event
     }
 
@@ -558,7 +565,7 @@ impl<R: Role> Connection<R> {
         });
         self.clock(now);
         self.require_open()?;
-        if data.len() > MAX_PING_LEN {
+        if data.len() > PING_LEN {
             return Err(Misuse::Argument("data of PING"));
         }
         if !self.transport.peer_answers_pings() {
@@ -780,7 +787,8 @@ impl Server {
         self.with_auth(|auth, _, cx| auth.require_password_change(attempt, prompt, cx))
     }
 
-    /// Sends text for the user; only before authentication has succeeded (RFC 4252 section 5.4).
+    /// Sends text for the user; only after the client has asked to authenticate ([`Misuse::TooEarly`] before) and before
+    /// that has succeeded (RFC 4252 section 5.4).
     pub fn banner(&mut self, text: &str) -> Result<(), Misuse> {
         note!(self.out, |_| Command::Banner {
             text: text.to_owned()

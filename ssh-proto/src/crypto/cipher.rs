@@ -15,6 +15,7 @@ use aws_lc_rs::cipher::{
 };
 
 use super::{CryptoFault, NULL};
+use crate::limits::AEAD_RECORDS;
 use crate::names::Cipher;
 
 /// The length of an AEAD cipher's tag, in bytes.
@@ -320,11 +321,9 @@ impl Ctr {
 #[derive(Default)]
 struct Records(u64);
 
-const MAX_RECORDS: u64 = 1 << 32;
-
 impl Records {
     fn count(&mut self) -> Result<(), CryptoFault> {
-        if self.0 >= MAX_RECORDS {
+        if self.0 >= AEAD_RECORDS {
             return Err(CryptoFault);
         }
         self.0 = self.0.saturating_add(1);

@@ -21,6 +21,7 @@ use crate::channel::{Channel, Owner};
 use crate::core::{Call, Interest, Shared, Sorted, must_wait, now, seed};
 use crate::driver::{Attendant, Drive, Driver};
 use crate::events::Events;
+use crate::forward::Routes;
 use crate::waiters::Wish;
 use crate::{Error, SessionInfo};
 
@@ -153,6 +154,10 @@ impl Client {
             });
         driver.drive(exchanged).await?;
         Ok((client, driver))
+    }
+
+    pub(crate) const fn owner(&self) -> &Arc<Owner<ClientRole>> {
+        &self.owner
     }
 
     pub(crate) fn shared(&self) -> &Shared<ClientRole> {
@@ -397,6 +402,7 @@ fn sort(event: ClientEvent) -> Sorted<ClientEvent> {
         ClientEvent::GlobalReplied { request, reply } => Sorted::Reply(request, reply),
         ClientEvent::Disconnected(error) => Sorted::Over(error),
         ClientEvent::Rekeyed => Sorted::Rekeyed,
+        ClientEvent::Unblocked => Sorted::Unblocked,
         ClientEvent::OpenRequested(_)
         | ClientEvent::GlobalRequested(_)
         | ClientEvent::HostKeyOffered(_) => Sorted::Call(event),
@@ -406,7 +412,7 @@ fn sort(event: ClientEvent) -> Sorted<ClientEvent> {
 
 /// Answers what no caller waits for. What fails here fails because the connection has ended.
 async fn attend(shared: Arc<Shared<ClientRole>>, mut policy: HostKeyPolicy) {
-    while let Some(call) = shared.next_call().await {
+    while let Some(call) = shared.next_call(Routes::tidy).await {
         match call {
             Call::Event(ClientEvent::HostKeyOffered(offer)) => {
                 let verdict = policy.judge(offer.key()).await;
@@ -421,8 +427,11 @@ async fn attend(shared: Arc<Shared<ClientRole>>, mut policy: HostKeyPolicy) {
                 });
             }
             Call::Event(ClientEvent::OpenRequested(request)) => shared.act(|core| {
-                let reason = OpenFailureReason::ADMINISTRATIVELY_PROHIBITED;
-                _ = core.conn.refuse_open(request, reason, "");
+                if let Err(request) = core.routes.offer(request) {
+                    let reason = OpenFailureReason::ADMINISTRATIVELY_PROHIBITED;
+                    _ = core.conn.refuse_open(request, reason, "");
+                }
+                core.waiters.wake(Wish::STATE, &mut core.wakes);
             }),
             Call::Event(ClientEvent::GlobalRequested(request)) => {
                 if let Some(token) = request.token {

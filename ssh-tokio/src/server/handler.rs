@@ -4,8 +4,8 @@ use std::fmt;
 
 use ssh_proto::key::PublicKey;
 use ssh_proto::{
-    ChannelId, LoginAttempt, OpenFailureReason, OpenKind, PtyRequest, Secret, Signal,
-    SignatureRequest, WindowSize,
+    ChannelId, ForwardAddress, LoginAttempt, OpenFailureReason, OpenKind, PtyRequest, Secret,
+    Signal, SignatureRequest, WindowSize,
 };
 
 use crate::BoxFuture;
@@ -208,6 +208,28 @@ pub trait Handler: Send + 'static {
         data: &[u8],
     ) -> impl Future<Output = Option<Vec<u8>>> + Send {
         async { None }
+    }
+
+    /// May the client have this server listen there? `Some` says that it is bound, and at which port; for a Unix socket
+    /// the number does not matter. A ready-made answer is [`Forwarding`](crate::Forwarding).
+    fn check_forward(
+        &mut self,
+        address: &ForwardAddress,
+    ) -> impl Future<Output = Option<u16>> + Send {
+        async { None }
+    }
+
+    /// The client was told that the server listens there, the port being the one that was bound: channels may be opened
+    /// for it from now on.
+    fn forward_granted(&mut self, address: &ForwardAddress) {}
+
+    /// The client wants the server not to listen there any more, where it does. The library counts it as gone whatever the
+    /// answer is.
+    fn check_cancel_forward(
+        &mut self,
+        address: &ForwardAddress,
+    ) -> impl Future<Output = bool> + Send {
+        async { false }
     }
 
     /// The client has closed the session, or its program has ended.

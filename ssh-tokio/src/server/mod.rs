@@ -243,8 +243,8 @@ impl Server {
     }
 
     /// Serves one stream, and is ready when its connection has ended: with `Ok` when the client or this side said so,
-    /// with an error otherwise. Programs of sessions run in tasks of the current runtime, everything else in this
-    /// future.
+    /// with an error otherwise. Programs of sessions, and what is forwarded, run in tasks of the current runtime that end with
+    /// it, everything else in this future.
     ///
     /// Cancellation: the connection ends at once.
     ///
