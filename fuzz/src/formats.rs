@@ -1,11 +1,14 @@
 //! Parsers of formats and messages: what was read and written again reads as the same.
 
+use std::time::Instant;
+
 use ssh_proto::key::{PrivateKey, PublicKey};
 use ssh_proto::msg::auth::*;
 use ssh_proto::msg::connection::*;
 use ssh_proto::msg::kex::*;
 use ssh_proto::msg::transport::*;
 use ssh_proto::msg::{Message, modes::TerminalModes};
+use ssh_proto::replay::{Trace, play};
 use ssh_proto::socks::{SocksClient, SocksFailure, SocksProxy, SocksVersion};
 
 use crate::steer::Choices;
@@ -143,5 +146,22 @@ pub fn socks(data: &[u8]) {
             _ = client.poll_event();
             client.consume_output(choices.below(64));
         }
+    }
+}
+
+/// A recording: read, written, read again, played as far as it goes.
+pub fn trace(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else {
+        return;
+    };
+    let Ok(trace) = Trace::parse(text) else {
+        return;
+    };
+    let written = trace.to_string();
+    let again = Trace::parse(&written).expect("what was written can be read");
+    assert_eq!(again.to_string(), written);
+    if let Err(divergence) = play(&trace, Instant::now()) {
+        assert!(divergence.step <= trace.steps().len());
+        assert!(text.lines().nth(divergence.line - 1).is_some());
     }
 }

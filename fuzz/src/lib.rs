@@ -29,4 +29,5 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("private_key", formats::private_key),
     ("public_key", formats::public_key),
     ("socks", formats::socks),
+    ("trace", formats::trace),
 ];
