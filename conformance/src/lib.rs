@@ -6,7 +6,9 @@ pub mod app;
 pub mod ours;
 pub mod pair;
 pub mod peers;
+pub mod tcp;
 pub mod wire;
+pub mod world;
 
 /// The examples of the README, compiled.
 #[cfg(doctest)]

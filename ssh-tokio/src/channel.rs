@@ -14,11 +14,11 @@ use ssh_proto::{
 };
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use crate::Error;
+use crate::ExitStatus;
 use crate::copy::{copy_from, copy_to};
 use crate::core::{ChannelState, Core, Interest, Shared, must_wait};
-use crate::error::Error;
 use crate::events::ChannelEvents;
-use crate::exit::ExitStatus;
 use crate::split::{ReadHalf, WriteHalf};
 use crate::waiters::Wish;
 
@@ -472,12 +472,7 @@ impl Channel<ServerRole> {
     ///
     /// The channel is gone.
     pub async fn send_exit(&self, status: &ExitStatus) -> Result<(), Error> {
-        self.command(false, |channel| match status {
-            ExitStatus::Code(code) => channel.send_exit_status(*code),
-            ExitStatus::Signal(signal) => channel.send_exit_signal(signal),
-            ExitStatus::Missing => Ok(()),
-        })
-        .await?;
+        self.command(false, |channel| status.send(channel)).await?;
         Ok(())
     }
 }

@@ -15,8 +15,8 @@ use ssh_proto::{
     RequestToken, Role, Seed, Stream, WriteError,
 };
 
-use crate::error::Error;
-use crate::exit::ExitStatus;
+use crate::Error;
+use crate::ExitStatus;
 use crate::waiters::{Waiters, Wakes, Wish};
 
 /// Calls that wait for the attendant; beyond it nothing is read. A peer cannot make this queue grow.
@@ -42,6 +42,7 @@ pub(crate) enum Sorted<E> {
     /// For the attendant.
     Call(E),
     Rekeyed,
+    Unblocked,
     Over(ssh_proto::Error),
 }
 
@@ -132,6 +133,10 @@ impl<R: Role> Core<R> {
                 Sorted::Question(event) => self.inbox.push_back(event),
                 Sorted::Call(event) => self.calls.push_back(Call::Event(event)),
                 Sorted::Rekeyed => self.rekeys += 1,
+                Sorted::Unblocked => {
+                    self.waiters.wake(Wish::ROOM, &mut self.wakes);
+                    continue;
+                }
                 Sorted::Over(error) => self.end(error),
             }
             self.waiters.wake(Wish::STATE, &mut self.wakes);
@@ -408,15 +413,7 @@ impl<R: Role> Core<R> {
         waker: &Waker,
     ) -> Poll<Result<usize, Error>> {
         match written {
-            Ok(len) => {
-                // Another stream of the channel may wait in the same line, and has just lost its place.
-                if let Some(state) = self.channels.get_mut(&id)
-                    && !state.waiters.is_empty()
-                {
-                    state.waiters.wake(Wish::WRITE, &mut self.wakes);
-                }
-                Poll::Ready(Ok(len))
-            }
+            Ok(len) => Poll::Ready(Ok(len)),
             Err(WriteError::Blocked) => {
                 self.register(id, Wish::WRITE, waker);
                 Poll::Pending

@@ -48,9 +48,7 @@ mod client;
 mod copy;
 mod core;
 mod driver;
-mod error;
 mod events;
-mod exit;
 mod pump;
 mod server;
 mod split;
@@ -60,20 +58,21 @@ use std::pin::Pin;
 
 pub use channel::{Channel, ServerChannel, Stderr};
 pub use client::{
-    Answerer, Asker, AuthOutcome, Child, ChildStderr, ChildStdin, ChildStdout, Client,
-    ClientOptions, Command, HostKeyAsker, HostKeyPin, HostKeyPolicy, Method, Output, SessionInfo,
-    Signer,
+    Answerer, Asker, Child, ChildStderr, ChildStdin, ChildStdout, Client, ClientOptions, Command,
+    HostKeyAsker, HostKeyPolicy, Method, Output, Signer,
 };
 pub use driver::Driver;
-pub use error::{Error, HostKeyRefused};
 pub use events::{ChannelEvent, ChannelEvents, Event, Events};
-pub use exit::ExitStatus;
 pub use server::{
-    Handler, MaxStartups, OpenVerdict, PendingChannel, PendingFn, Server, ServerConnection,
-    ServerHandle, ServerOptions, Session, Task, Verdict,
+    Handler, OpenVerdict, PendingChannel, PendingFn, Server, ServerConnection, ServerHandle,
+    ServerOptions, Task,
 };
 pub use split::{ReadHalf, WriteHalf};
 pub use ssh_proto;
+pub use ssh_proto::adapter::{
+    AuthOutcome, Error, ExitStatus, GrantedSession as Session, HostKeyPin, HostKeyRefused,
+    MaxStartups, SessionInfo, Verdict,
+};
 
 /// A future on the heap.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;

@@ -17,8 +17,8 @@ use ssh_proto::{Input, Role};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Sleep;
 
+use crate::Error;
 use crate::core::{Shared, now};
-use crate::error::Error;
 use crate::waiters::Wish;
 
 /// After so much idle time the buffers are given back.
@@ -36,6 +36,8 @@ thread_local! {
 }
 
 pub(crate) type LogCallback = Box<dyn FnMut(&LogRecord) + Send>;
+#[cfg(feature = "replay")]
+pub(crate) type RecordingCallback = Box<dyn FnMut(&str) + Send>;
 
 /// How far the end of the connection is.
 ///
@@ -86,6 +88,8 @@ pub(crate) struct Pump<T, R: Role> {
     sleep: Option<Pin<Box<Sleep>>>,
     armed: Option<Instant>,
     log: Option<LogCallback>,
+    #[cfg(feature = "replay")]
+    recording: Option<RecordingCallback>,
 }
 
 impl<T, R> Pump<T, R>
@@ -112,7 +116,15 @@ where
             sleep: None,
             armed: None,
             log,
+            #[cfg(feature = "replay")]
+            recording: None,
         }
+    }
+
+    /// Hands the recording over from now on. The connection was made to record.
+    #[cfg(feature = "replay")]
+    pub(crate) fn record_to(&mut self, callback: RecordingCallback) {
+        self.recording = Some(callback);
     }
 
     /// Works until there is nothing to do now. `attend` is polled whenever something may have happened. Ready when the
@@ -221,7 +233,6 @@ where
                 out.clear();
             }
             *sent = 0;
-            core.waiters.wake(Wish::ROOM, &mut core.wakes);
             true
         });
         if some {
@@ -398,6 +409,13 @@ where
     }
 
     fn drain_log(&mut self) {
+        #[cfg(feature = "replay")]
+        if let Some(callback) = &mut self.recording {
+            let text = self.shared.lock().conn.take_recording();
+            if let Some(text) = text.filter(|text| !text.is_empty()) {
+                callback(&text);
+            }
+        }
         let Some(log) = &mut self.log else {
             return;
         };
@@ -485,6 +503,13 @@ impl<T, R: Role> Drop for Pump<T, R> {
             core.drive.waker.take()
         });
         drop(waker);
+        #[cfg(feature = "replay")]
+        if let Some(callback) = &mut self.recording {
+            let rest = self.shared.lock().conn.finish_recording();
+            if let Some(text) = rest {
+                callback(&text);
+            }
+        }
     }
 }
 

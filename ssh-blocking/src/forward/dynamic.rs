@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use ssh_proto::OpenFailureReason;
 use ssh_proto::socks::{SocksEvent, SocksFailure, SocksProxy};
 
-use crate::error::Error;
+use crate::Error;
 
 /// How long the talk about the target may take.
 const TIMEOUT: Duration = Duration::from_secs(30);

@@ -9,7 +9,7 @@ use std::thread;
 
 use ssh_proto::{ForwardAddress, OpenChannel, OpenFailureReason, OpenKind, ServerRole};
 
-use crate::error::Error;
+use crate::Error;
 use crate::server::{OpenVerdict, ServerConnection};
 
 use super::ForwardTarget;

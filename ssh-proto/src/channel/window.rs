@@ -5,17 +5,12 @@
 
 use std::time::{Duration, Instant};
 
-/// The largest data packet that this side announces and takes.
-pub(crate) const MAX_PACKET: u32 = 32 * 1024;
-/// The first receive window where the budget allows it: what every peer is used to.
-const FIRST: u32 = 2 * 1024 * 1024;
-/// The first receive window where it does not.
-pub(crate) const SMALLEST: u32 = 64 * 1024;
+use crate::limits::{FIRST_WINDOW, LEAST_WINDOW, MAX_PACKET};
 
 /// The first window of a channel when the connection's budget has `left` bytes.
 pub(crate) fn first_window(left: u64, max: u32) -> u32 {
     let share = u32::try_from(left / 8).unwrap_or(u32::MAX);
-    share.clamp(SMALLEST, FIRST).min(max)
+    share.clamp(LEAST_WINDOW, FIRST_WINDOW).min(max)
 }
 
 /// What the peer may send on a channel.
@@ -217,7 +212,7 @@ mod tests {
     fn the_first_window_is_a_share_of_the_budget() {
         assert_eq!(first_window(64 << 20, 32 * MIB), 2 * MIB);
         assert_eq!(first_window(8 << 20, 32 * MIB), MIB);
-        assert_eq!(first_window(0, 32 * MIB), SMALLEST);
+        assert_eq!(first_window(0, 32 * MIB), LEAST_WINDOW);
         assert_eq!(first_window(64 << 20, 1000), 1000);
     }
 

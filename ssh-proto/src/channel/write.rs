@@ -1,8 +1,8 @@
 //! Data on its way out: cut by window, packet size and room, and the line of those that wait for room.
 //!
-//! Room is announced only to as many writers as it can serve, first come, first served: what is announced is reserved
-//! for them. A writer that does not come within [`GRACE`] loses its turn, so that nobody waits for one that has lost
-//! interest.
+//! Each stream of a channel is a writer of its own. Room is announced only to as many writers as it can serve, first come,
+//! first served: what is announced is reserved for them. A writer that does not come within [`GRACE`] loses its turn, so
+//! that nobody waits for one that has lost interest.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -20,34 +20,88 @@ const GRACE: Duration = Duration::from_millis(10);
 /// A packet shorter than this is not worth its overhead where more is to be sent and only room is missing.
 const RUNT: usize = 1024;
 
-/// Whether somebody wants to write on a channel.
+/// Whether somebody wants to write on a stream of a channel.
 ///
 /// ```text
 /// Idle ── write: no window, or not open ──► Stalled ── WINDOW_ADJUST, CONFIRMATION ──► Waiting ── room ──► Turn ── write ──► Idle
 ///   └──── write: no room ───────────────────────────────────────────────────────────────┘
 /// ```
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Writer {
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+enum Writer {
+    #[default]
     Idle,
     /// The peer has to do something first.
-    Stalled {
-        wanted: usize,
-    },
+    Stalled { wanted: usize },
     /// In line for room.
-    Waiting {
-        wanted: usize,
-    },
-    /// `Writable` was announced, and so much is reserved.
-    Turn {
-        reserved: usize,
-    },
+    Waiting { wanted: usize },
+    /// `Writable` was announced in this round, and so much is reserved while it lasts.
+    Turn { reserved: usize, round: u32 },
+}
+
+/// The writers of one channel.
+#[derive(Debug, Default)]
+pub(super) struct Streams {
+    /// Those of its data and of stderr.
+    known: [Writer; 2],
+    /// Those of extended data of other types, while they are not idle.
+    others: Vec<(Stream, Writer)>,
+}
+
+impl Streams {
+    fn get(&self, stream: Stream) -> Writer {
+        match stream {
+            Stream::DATA => self.known[0],
+            Stream::STDERR => self.known[1],
+            _ => self
+                .others
+                .iter()
+                .find(|(other, _)| *other == stream)
+                .map_or(Writer::Idle, |(_, writer)| *writer),
+        }
+    }
+
+    /// Says what the writer was before.
+    fn set(&mut self, stream: Stream, writer: Writer) -> Writer {
+        let before = match stream {
+            Stream::DATA => &mut self.known[0],
+            Stream::STDERR => &mut self.known[1],
+            _ => {
+                let before = self.get(stream);
+                self.others.retain(|(other, _)| *other != stream);
+                if writer != Writer::Idle {
+                    self.others.push((stream, writer));
+                }
+                if self.others.is_empty() {
+                    self.others = Vec::new();
+                }
+                return before;
+            }
+        };
+        std::mem::replace(before, writer)
+    }
+
+    fn is_idle(&self) -> bool {
+        self.known == [Writer::Idle; 2] && self.others.is_empty()
+    }
+
+    /// Those that are not idle.
+    fn busy(&self) -> Vec<Stream> {
+        let known = [Stream::DATA, Stream::STDERR]
+            .into_iter()
+            .filter(|stream| self.get(*stream) != Writer::Idle);
+        known
+            .chain(self.others.iter().map(|(stream, _)| *stream))
+            .collect()
+    }
 }
 
 /// The line of blocked writers.
 #[derive(Debug, Default)]
 pub(super) struct Writers {
-    line: VecDeque<ChannelId>,
+    line: VecDeque<(ChannelId, Stream)>,
     reserved: usize,
+    /// Counts the times at which turns were lost.
+    round: u32,
     /// When those whose turn it is lose it.
     pub(super) recheck: Option<Instant>,
 }
@@ -77,7 +131,7 @@ impl State {
         if total == 0 {
             return Ok(0);
         }
-        self.take_turn(shared);
+        self.take_turn(stream, shared);
         let mut taken: usize = 0;
         // Requests that were made before are to arrive before.
         while self.phase == Phase::Open && self.queued.is_empty() {
@@ -93,10 +147,10 @@ impl State {
             taken = taken.saturating_add(len);
         }
         if taken > 0 {
-            self.give_up_writing(shared);
+            self.give_up(stream, shared);
             return Ok(taken);
         }
-        self.wait_to_write(total, shared);
+        self.wait_to_write(stream, total, shared);
         Err(WriteError::Blocked)
     }
 
@@ -109,12 +163,12 @@ impl State {
         io: &mut Io<'_>,
     ) -> Result<usize, WriteError> {
         let len = draft.len();
-        self.take_turn(shared);
+        self.take_turn(stream, shared);
         let alone = self.phase == Phase::Open
             && self.queued.is_empty()
             && self.local_eof == Say::No
             && self.local_close == Say::No
-            && matches!(self.writer, Writer::Idle)
+            && self.writers.is_idle()
             && shared.writers.line.is_empty()
             && shared.writers.reserved == 0;
         let fits = len <= self.send_window() && len.min(PACKET_DATA_LEN) <= self.send.next_packet();
@@ -132,10 +186,9 @@ impl State {
     }
 
     /// The writer has come: the room that was reserved for it is there to be used.
-    fn take_turn(&mut self, shared: &mut Shared) {
-        if let Writer::Turn { reserved } = self.writer {
-            self.writer = Writer::Idle;
-            shared.writers.reserved = shared.writers.reserved.saturating_sub(reserved);
+    fn take_turn(&mut self, stream: Stream, shared: &mut Shared) {
+        if matches!(self.writers.get(stream), Writer::Turn { .. }) {
+            self.give_up(stream, shared);
         }
     }
 
@@ -144,37 +197,52 @@ impl State {
         usize::try_from(self.send.window()).unwrap_or(usize::MAX)
     }
 
-    fn wait_to_write(&mut self, total: usize, shared: &mut Shared) {
+    fn wait_to_write(&mut self, stream: Stream, total: usize, shared: &mut Shared) {
         let wanted = total.min(self.send.next_packet()).min(PACKET_DATA_LEN);
         if self.phase != Phase::Open || wanted == 0 {
-            self.give_up_writing(shared);
-            self.writer = Writer::Stalled { wanted: total };
+            self.give_up(stream, shared);
+            self.writers.set(stream, Writer::Stalled { wanted: total });
         } else {
-            if !matches!(self.writer, Writer::Waiting { .. }) {
-                shared.writers.line.push_back(self.id);
+            let before = self.writers.set(stream, Writer::Waiting { wanted });
+            if !matches!(before, Writer::Waiting { .. }) {
+                shared.writers.line.push_back((self.id, stream));
             }
-            self.writer = Writer::Waiting { wanted };
         }
     }
 
     /// The peer opened the channel or its window: who waited for that waits for room now.
     pub(super) fn unstall(&mut self, shared: &mut Shared) {
-        if let Writer::Stalled { wanted } = self.writer {
-            self.wait_to_write(wanted, shared);
+        if self.writers.is_idle() {
+            return;
+        }
+        for stream in self.writers.busy() {
+            if let Writer::Stalled { wanted } = self.writers.get(stream) {
+                self.wait_to_write(stream, wanted, shared);
+            }
+        }
+    }
+
+    /// Nobody waits to write to this stream any more.
+    fn give_up(&mut self, stream: Stream, shared: &mut Shared) {
+        match self.writers.set(stream, Writer::Idle) {
+            Writer::Waiting { .. } => {
+                let writer = (self.id, stream);
+                shared.writers.line.retain(|other| *other != writer);
+            }
+            Writer::Turn { reserved, round } if round == shared.writers.round => {
+                shared.writers.reserved = shared.writers.reserved.saturating_sub(reserved);
+            }
+            Writer::Idle | Writer::Stalled { .. } | Writer::Turn { .. } => {}
         }
     }
 
     /// Nobody waits to write here any more.
     pub(super) fn give_up_writing(&mut self, shared: &mut Shared) {
-        match std::mem::replace(&mut self.writer, Writer::Idle) {
-            Writer::Waiting { .. } => {
-                let id = self.id;
-                shared.writers.line.retain(|other| *other != id);
-            }
-            Writer::Turn { reserved } => {
-                shared.writers.reserved = shared.writers.reserved.saturating_sub(reserved);
-            }
-            Writer::Idle | Writer::Stalled { .. } => {}
+        if self.writers.is_idle() {
+            return;
+        }
+        for stream in self.writers.busy() {
+            self.give_up(stream, shared);
         }
     }
 }
@@ -188,12 +256,14 @@ impl Channels {
             return;
         }
         let all = io.out.data_room();
-        while let Some(&id) = shared.writers.line.front() {
+        while let Some(&(id, stream)) = shared.writers.line.front() {
             let room = all.saturating_sub(shared.writers.reserved);
-            let waiting = slots.get_mut(id).and_then(|state| match state.writer {
-                Writer::Waiting { wanted } => Some((state, wanted)),
-                _ => None,
-            });
+            let waiting = slots
+                .get_mut(id)
+                .and_then(|state| match state.writers.get(stream) {
+                    Writer::Waiting { wanted } => Some((state, wanted)),
+                    _ => None,
+                });
             let Some((state, wanted)) = waiting else {
                 shared.writers.line.pop_front();
                 continue;
@@ -204,7 +274,8 @@ impl Channels {
             shared.writers.line.pop_front();
             let reserved = wanted.min(room);
             shared.writers.reserved = shared.writers.reserved.saturating_add(reserved);
-            state.writer = Writer::Turn { reserved };
+            let round = shared.writers.round;
+            state.writers.set(stream, Writer::Turn { reserved, round });
             state.pending.writable = true;
             state.note(shared);
         }
@@ -224,7 +295,9 @@ impl Channels {
             .recheck
             .is_some_and(|recheck| recheck <= io.now)
         {
-            self.shared.writers.reserved = 0;
+            let writers = &mut self.shared.writers;
+            writers.reserved = 0;
+            writers.round = writers.round.wrapping_add(1);
             self.serve_writers(io);
         }
     }
