@@ -6,7 +6,6 @@ mod cases;
 mod clients;
 
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
 
 use tempfile::TempDir;
 
