@@ -4,6 +4,8 @@
 
 mod cases;
 mod clients;
+mod mio;
+mod servers;
 
 use std::path::PathBuf;
 
@@ -14,6 +16,11 @@ use crate::peers::{KeyKind, KeyPair, Ssh, Sshd, SshdOptions, Version};
 
 pub use cases::{forbidden, local_forwards, remote_forwards};
 pub use clients::{Failure, Forwarded, Forwarder, TokioClient, TokioForward};
+pub use mio::{MioClient, MioForward};
+pub use servers::{
+    serves_local_forwards, serves_nothing_unasked, serves_port_zero_and_cancel,
+    serves_remote_forwards,
+};
 
 /// How much goes through each connection, each way.
 pub const LEN: usize = 300_000;
@@ -66,7 +73,7 @@ impl Place {
         Sshd::start(version, &options)
     }
 
-    /// The example of that name: `sshd` or `sshd-tokio`.
+    /// The example of that name: `sshd`, `sshd-tokio` or `server`.
     #[must_use]
     #[track_caller]
     pub fn our_sshd(&self, program: &str, arguments: &[&str]) -> SshdExample {

@@ -135,6 +135,9 @@ impl Draft {
         self.sent = self.sent.saturating_add(len);
     }
 
+    /// How much data one has room for.
+    pub(crate) const CAPACITY: usize = PACKETS * PACKET_DATA_LEN;
+
     /// Whether it can become the output: nothing of it was sent yet, and the keys are those that it was laid out for.
     pub(super) fn is_fit(&self, layout: Layout, stream: Stream) -> bool {
         self.sent == 0 && self.layout == layout && self.fields == fields_len(stream)
@@ -153,12 +156,19 @@ impl Draft {
     /// Prepares the buffer for new data: for as many full packets as `window` takes, and at least one.
     pub(crate) fn lay_out(&mut self, layout: Layout, stream: Stream, window: usize) {
         let packets = window.checked_div(PACKET_DATA_LEN).unwrap_or_default();
-        self.room = packets.clamp(1, PACKETS).saturating_mul(PACKET_DATA_LEN);
+        let room = packets.clamp(1, PACKETS).saturating_mul(PACKET_DATA_LEN);
+        self.lay_out_for(layout, stream, room);
+    }
+
+    /// Prepares the buffer for no more than `room` bytes of new data.
+    pub(crate) fn lay_out_for(&mut self, layout: Layout, stream: Stream, room: usize) {
+        self.room = room.min(Self::CAPACITY);
         self.layout = layout;
         self.fields = fields_len(stream);
         (self.filled, self.sent) = (0, 0);
         // It only ever grows: what was zeroed once need not be again.
-        let len = self.offset().saturating_mul(packets.clamp(1, PACKETS));
+        let packets = self.room.div_ceil(PACKET_DATA_LEN);
+        let len = self.offset().saturating_mul(packets);
         if self.buf.len() < len {
             self.buf.resize(len, 0);
         }
