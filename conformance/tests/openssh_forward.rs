@@ -2,13 +2,15 @@
 //! and the server on Tokio. Its client has a file of its own.
 
 use conformance::forwarding::{
-    Place, Running, connect, exchange_dynamic, exchange_tcp, exchange_unix, forbidden, free_port,
-    local_forwards, remote_forwards, serves_local_forwards, serves_nothing_unasked,
-    serves_port_zero_and_cancel, serves_remote_forwards, tcp_target, unix_target,
-    wait_until_closed,
+    LEN, Place, forbidden, local_forwards, remote_forwards, serves_local_forwards,
+    serves_nothing_unasked, serves_port_zero_and_cancel, serves_remote_forwards,
 };
 use conformance::ours::SshExample;
-use conformance::peers::all;
+use conformance::peers::{Running, all};
+use conformance::tcp::{
+    connect, exchange_dynamic, exchange_tcp, exchange_unix, free_port, mirror_target,
+    unix_mirror_target, wait_until_closed,
+};
 use ssh_blocking::Client;
 
 const SERVERS: [&str; 2] = ["sshd", "sshd-tokio"];
@@ -35,9 +37,9 @@ fn our_example_takes_the_flags_of_openssh() {
     for version in all() {
         let place = Place::new(version);
         let sshd = place.sshd(version, &[]);
-        let target = tcp_target();
+        let target = mirror_target();
         let unix = place.path("target");
-        unix_target(&unix);
+        unix_mirror_target(&unix);
         let ports: Vec<u16> = (0..5).map(|_| free_port()).collect();
         let to = format!("127.0.0.1:{}", target.port());
         let listening = place.path("listening");
@@ -56,11 +58,11 @@ fn our_example_takes_the_flags_of_openssh() {
         let ssh = flags.iter().fold(ssh, |ssh, flag| ssh.flag(flag));
         let running = Running::start(ssh.command(""));
         for port in &ports[..3] {
-            exchange_tcp(&connect(*port));
+            exchange_tcp(&connect(*port), LEN);
         }
-        exchange_unix(&listening);
+        exchange_unix(&listening, LEN);
         for port in &ports[3..] {
-            exchange_dynamic(*port, target.port());
+            exchange_dynamic(*port, target.port(), LEN);
         }
         drop(running);
         for port in ports {

@@ -1,13 +1,16 @@
 //! Forwarding of every kind between this library on mio and OpenSSH, in both roles.
 
 use conformance::forwarding::{
-    MioClient, Place, Running, connect, exchange_dynamic, exchange_tcp, exchange_unix, forbidden,
-    free_port, local_forwards, remote_forwards, serves_local_forwards, serves_nothing_unasked,
-    serves_port_zero_and_cancel, serves_remote_forwards, tcp_target, unix_target,
-    wait_until_closed,
+    LEN, MioClient, Place, forbidden, local_forwards, remote_forwards, serves_local_forwards,
+    serves_nothing_unasked, serves_port_zero_and_cancel, serves_remote_forwards,
 };
 use conformance::ours::SshExample;
+use conformance::peers::Running;
 use conformance::peers::all;
+use conformance::tcp::{
+    connect, exchange_dynamic, exchange_tcp, exchange_unix, free_port, mirror_target,
+    unix_mirror_target, wait_until_closed,
+};
 
 /// The example that serves.
 const SERVER: &str = "server";
@@ -52,9 +55,9 @@ fn the_example_forward_takes_the_flags_of_openssh() {
     for version in all() {
         let place = Place::new(version);
         let sshd = place.sshd(version, &[]);
-        let target = tcp_target();
+        let target = mirror_target();
         let unix = place.path("target");
-        unix_target(&unix);
+        unix_mirror_target(&unix);
         let ports: Vec<u16> = (0..6).map(|_| free_port()).collect();
         let to = format!("127.0.0.1:{}", target.port());
         // A name that is looked up, here and there.
@@ -75,11 +78,11 @@ fn the_example_forward_takes_the_flags_of_openssh() {
             .fold(forward, |forward, flag| forward.flag(flag));
         let running = Running::start(forward.command(""));
         for port in &ports[..4] {
-            exchange_tcp(&connect(*port));
+            exchange_tcp(&connect(*port), LEN);
         }
-        exchange_unix(&listening);
+        exchange_unix(&listening, LEN);
         for port in &ports[4..] {
-            exchange_dynamic(*port, target.port());
+            exchange_dynamic(*port, target.port(), LEN);
         }
         drop(running);
         for port in ports {

@@ -365,7 +365,7 @@ impl<R: Role> Channel<R> {
     {
         let id = self.inner.id;
         self.shared()
-            .wait(Interest::Connection, None, "room for a request", |core| {
+            .wait(Interest::Room, None, "room for a request", |core| {
                 let Some(mut channel) = core.conn.channel(id) else {
                     return Some(Err(core.ended()));
                 };

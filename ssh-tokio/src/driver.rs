@@ -73,6 +73,11 @@ where
             shared,
         }
     }
+
+    #[cfg(feature = "replay")]
+    pub(crate) fn record_to(&mut self, callback: crate::pump::RecordingCallback) {
+        self.pump.record_to(callback);
+    }
 }
 
 impl<T, R> Future for Drive<T, R>

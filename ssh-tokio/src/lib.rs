@@ -30,6 +30,12 @@
 //! ([`enable_time`](tokio::runtime::Builder::enable_time)), since the stages of the protocol have deadlines
 //! ([`Deadlines`](ssh_proto::limits::Deadlines)).
 //!
+//! # Forwarding
+//!
+//! [`Client::forward_local`] and its siblings give a [`Forward`]: the listener and all its connections in one value, which
+//! works while it [runs](Forward::run), or in the one task that [`Forward::spawn`] starts. A server's [`Handler`] delegates
+//! to a [`Forwarding`], which does what its [`ForwardPolicy`] grants, in tasks that end with the connection.
+//!
 //! # Cancellation
 //!
 //! Every future of this crate may be dropped at any time: it then has done nothing, or has been cleaned up after. What
@@ -45,6 +51,7 @@
 
 mod channel;
 mod client;
+mod copy;
 mod core;
 mod driver;
 mod events;

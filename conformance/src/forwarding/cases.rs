@@ -7,10 +7,12 @@ use ssh_blocking::ssh_proto::socks::SocksVersion;
 
 use crate::peers::all;
 
-use super::{
-    Failure, Forwarded, Forwarder, Place, connect, exchange_dynamic, exchange_tcp, exchange_unix,
-    free_port, socks, tcp_target, unix_target, wait_for, wait_until_closed,
+use crate::tcp::{
+    connect, exchange_dynamic, exchange_tcp, exchange_unix, free_port, mirror_target, socks,
+    unix_mirror_target, wait_for, wait_until_closed,
 };
+
+use super::{Failure, Forwarded, Forwarder, LEN, Place};
 
 #[track_caller]
 fn port(forward: &impl Forwarded) -> u16 {
@@ -22,7 +24,7 @@ fn port(forward: &impl Forwarded) -> u16 {
 
 #[track_caller]
 fn exchange_at(forward: &impl Forwarded) {
-    exchange_tcp(&connect(port(forward)));
+    exchange_tcp(&connect(port(forward)), LEN);
 }
 
 #[track_caller]
@@ -48,20 +50,20 @@ pub fn local_forwards<C: Forwarder>() {
         let place = Place::new(version);
         let sshd = place.sshd(version, &[]);
         let client = C::log_in(&sshd, place.key());
-        let target = tcp_target();
+        let target = mirror_target();
         let unix = place.path("target");
-        unix_target(&unix);
+        unix_mirror_target(&unix);
         exchange_at(&granted(client.local(target)));
         exchange_at(&granted(client.local(unix.as_path())));
         let listening = place.path("listening");
         let forward = granted(client.local_path(&listening, target));
-        exchange_unix(&listening);
+        exchange_unix(&listening, LEN);
         forward.stop();
         assert!(!listening.exists());
         let _forward = granted(client.local_path(&listening, unix.as_path()));
-        exchange_unix(&listening);
+        exchange_unix(&listening, LEN);
         let dynamic = granted(client.dynamic());
-        exchange_dynamic(port(&dynamic), target.port());
+        exchange_dynamic(port(&dynamic), target.port(), LEN);
         assert_eq!(
             failure(client.direct_streamlocal(&place.path("nobody"))),
             Failure::OpenFailed(OpenFailureReason::CONNECT_FAILED)
@@ -79,9 +81,9 @@ pub fn remote_forwards<C: Forwarder>() {
         let place = Place::new(version);
         let sshd = place.sshd(version, &[]);
         let client = C::log_in(&sshd, place.key());
-        let target = tcp_target();
+        let target = mirror_target();
         let unix = place.path("target");
-        unix_target(&unix);
+        unix_mirror_target(&unix);
 
         let fixed_port = free_port();
         let fixed = granted(client.remote(("localhost", fixed_port), target));
@@ -102,13 +104,13 @@ pub fn remote_forwards<C: Forwarder>() {
         exchange_at(&granted(client.remote(("localhost", 0), unix.as_path())));
         let listening = place.path("listening");
         let forward = granted(client.remote_path(&listening, target));
-        exchange_unix(&listening);
+        exchange_unix(&listening, LEN);
         forward.stop();
         wait_for("end of the listener", || {
             UnixStream::connect(&listening).is_err().then_some(())
         });
         let dynamic = granted(client.remote_dynamic());
-        exchange_dynamic(port(&dynamic), target.port());
+        exchange_dynamic(port(&dynamic), target.port(), LEN);
     }
 }
 
@@ -125,7 +127,7 @@ pub fn forbidden<C: Forwarder>() {
             &["AllowTcpForwarding no", "AllowStreamLocalForwarding no"],
         );
         let client = C::log_in(&sshd, place.key());
-        let target = tcp_target();
+        let target = mirror_target();
         let remote = client.remote(("localhost", 0), target);
         assert_eq!(failure(remote), Failure::Refused);
         let remote = client.remote_path(&place.path("listening"), target);

@@ -1,6 +1,5 @@
 //! The clients of every adapter, as the tests of forwarding see them.
 
-use std::net::Ipv4Addr;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -10,8 +9,7 @@ use tokio::runtime::Runtime;
 
 use crate::ours::{host_key_pins, log_in, private_key};
 use crate::peers::{KeyPair, Sshd};
-
-use super::ANY;
+use crate::tcp::ANY;
 
 /// A forward that is in force, and ends with its value.
 pub trait Forwarded {
@@ -253,7 +251,7 @@ impl Forwarder for TokioClient {
     }
 
     fn local(&self, target: impl Into<ForwardTarget>) -> Result<Self::Forward, Error> {
-        self.spawn(self.client.forward_local((Ipv4Addr::LOCALHOST, 0), target))
+        self.spawn(self.client.forward_local(ANY, target))
     }
 
     fn local_path(

@@ -20,7 +20,9 @@ use ssh_mio::{ClientForwards, ClientSession, ForwardEvent, ForwardId, Sessions};
 use crate::ours::{host_key_pins, private_key};
 use crate::peers::{KeyPair, Sshd};
 
-use super::{ANY, Forwarded, Forwarder, wait_for};
+use crate::tcp::{ANY, wait_for};
+
+use super::{Forwarded, Forwarder};
 
 const WAKER: Token = Token(0);
 const SESSIONS: Token = Token(1);

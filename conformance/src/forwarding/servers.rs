@@ -5,10 +5,16 @@ use std::process::Stdio;
 
 use crate::peers::all;
 
-use super::{
-    Place, Running, TIME, connect, exchange_dynamic, exchange_tcp, exchange_unix, free_port,
-    tcp_target, unix_target, wait_for, wait_until_closed,
+use crate::peers::Running;
+use crate::tcp::{
+    connect, exchange_dynamic, exchange_tcp, exchange_unix, free_port, mirror_target,
+    unix_mirror_target, wait_for, wait_until_closed,
 };
+
+use super::{LEN, Place};
+
+/// How long anything may take.
+const TIME: std::time::Duration = std::time::Duration::from_secs(30);
 
 /// OpenSSH's client forwards its ports and sockets, and a SOCKS port, to where this server connects.
 ///
@@ -19,9 +25,9 @@ pub fn serves_local_forwards(program: &str) {
     for version in all() {
         let place = Place::new(version);
         let server = place.our_sshd(program, &["--allow-forwarding"]);
-        let target = tcp_target();
+        let target = mirror_target();
         let unix = place.path("target");
-        unix_target(&unix);
+        unix_mirror_target(&unix);
         let [tcp, to_path, dynamic] = [free_port(), free_port(), free_port()];
         let (first, second) = (place.path("a"), place.path("b"));
         let to = format!("127.0.0.1:{}", target.port());
@@ -36,11 +42,11 @@ pub fn serves_local_forwards(program: &str) {
         let ssh = place.client(&server, version, &flags);
         let _running = Running::start(ssh.command(""));
         for port in [tcp, to_path] {
-            exchange_tcp(&connect(port));
+            exchange_tcp(&connect(port), LEN);
         }
-        exchange_unix(&first);
-        exchange_unix(&second);
-        exchange_dynamic(dynamic, target.port());
+        exchange_unix(&first, LEN);
+        exchange_unix(&second, LEN);
+        exchange_dynamic(dynamic, target.port(), LEN);
     }
 }
 
@@ -53,9 +59,9 @@ pub fn serves_remote_forwards(program: &str) {
     for version in all() {
         let place = Place::new(version);
         let server = place.our_sshd(program, &["--allow-forwarding"]);
-        let target = tcp_target();
+        let target = mirror_target();
         let unix = place.path("target");
-        unix_target(&unix);
+        unix_mirror_target(&unix);
         let [tcp, to_path, all, dynamic] = [free_port(), free_port(), free_port(), free_port()];
         let (first, second) = (place.path("a"), place.path("b"));
         let to = format!("127.0.0.1:{}", target.port());
@@ -71,11 +77,11 @@ pub fn serves_remote_forwards(program: &str) {
         let ssh = place.client(&server, version, &flags);
         let running = Running::start(ssh.command(""));
         for port in [tcp, to_path, all] {
-            exchange_tcp(&connect(port));
+            exchange_tcp(&connect(port), LEN);
         }
-        exchange_unix(&first);
-        exchange_unix(&second);
-        exchange_dynamic(dynamic, target.port());
+        exchange_unix(&first, LEN);
+        exchange_unix(&second, LEN);
+        exchange_dynamic(dynamic, target.port(), LEN);
         // Whoever goes takes the listeners along.
         drop(running);
         for port in [tcp, to_path, all, dynamic] {
@@ -96,7 +102,7 @@ pub fn serves_port_zero_and_cancel(program: &str) {
     for version in all() {
         let place = Place::new(version);
         let server = place.our_sshd(program, &["--allow-forwarding"]);
-        let target = tcp_target();
+        let target = mirror_target();
         let to = format!("127.0.0.1:{}", target.port());
         let zero = format!("-R0:{to}");
         let control = place.path("control");
@@ -114,7 +120,7 @@ pub fn serves_port_zero_and_cancel(program: &str) {
             .spawn()
             .unwrap_or_else(|error| panic!("cannot start {command:?}: {error}"));
         let stderr = child.stderr.take();
-        let _running = Running::from(child);
+        let _running = Running::of(child);
         let port: Option<u16> = stderr.and_then(|stderr| {
             BufReader::new(stderr)
                 .lines()
@@ -127,7 +133,7 @@ pub fn serves_port_zero_and_cancel(program: &str) {
         let Some(port) = port else {
             panic!("no port was allocated");
         };
-        exchange_tcp(&connect(port));
+        exchange_tcp(&connect(port), LEN);
 
         let fixed = free_port();
         let spec = format!("-R{fixed}:{to}");
@@ -143,11 +149,11 @@ pub fn serves_port_zero_and_cancel(program: &str) {
                 .expect_code(0)
         };
         _ = ask("forward", &spec);
-        exchange_tcp(&connect(fixed));
+        exchange_tcp(&connect(fixed), LEN);
         _ = ask("cancel", &spec);
         wait_until_closed(fixed);
         // The other one is still there.
-        exchange_tcp(&connect(port));
+        exchange_tcp(&connect(port), LEN);
     }
 }
 
@@ -160,7 +166,7 @@ pub fn serves_nothing_unasked(program: &str) {
     for version in all() {
         let place = Place::new(version);
         let server = place.our_sshd(program, &[]);
-        let target = tcp_target();
+        let target = mirror_target();
         let to = format!("127.0.0.1:{}", target.port());
         let spec = format!("-R{}:{to}", free_port());
         let finished = place

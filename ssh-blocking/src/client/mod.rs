@@ -91,8 +91,12 @@ impl Client {
         deadline: Option<Instant>,
         options: ClientOptions,
     ) -> Result<Self, Error> {
-        let conn = Connection::<ClientRole>::new(options.config, seed()?, Instant::now());
+        let conn = Connection::<ClientRole>::new(options.protocol(), seed()?, Instant::now());
         let (shared, mut attendance) = Shared::new(conn, transport, sort, false, options.log)?;
+        #[cfg(feature = "replay")]
+        if let Some(callback) = options.recording {
+            shared.record_to(callback);
+        }
         if let Some(reader) = attendance.take_reader() {
             let shared = Arc::clone(&shared);
             thread::Builder::new()
@@ -236,7 +240,7 @@ impl Client {
     /// Asks for a channel; the answer is not waited for.
     pub(crate) fn open(&self, kind: OpenChannel<'_>) -> Result<Channel, Error> {
         let (id, gate) = self.shared().wait(
-            Interest::Connection,
+            Interest::Room,
             None,
             "room for a request",
             |core| match core.conn.open(kind, Instant::now()) {
@@ -336,6 +340,7 @@ fn sort(event: ClientEvent, attended: bool) -> Sorted<ClientEvent> {
         ClientEvent::GlobalReplied { request, reply } => Sorted::Reply(request, reply),
         ClientEvent::Disconnected(error) => Sorted::Over(error),
         ClientEvent::Rekeyed => Sorted::Rekeyed,
+        ClientEvent::Unblocked => Sorted::Unblocked,
         ClientEvent::OpenRequested(_) | ClientEvent::GlobalRequested(_) => Sorted::Call(event),
         ClientEvent::HostKeyOffered(_) if attended => Sorted::Call(event),
         _ => Sorted::Question(event),

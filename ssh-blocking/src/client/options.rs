@@ -10,6 +10,8 @@ use ssh_proto::key::PublicKey;
 use ssh_proto::log::LogRecord;
 
 use crate::driver::LogCallback;
+#[cfg(feature = "replay")]
+use crate::driver::RecordingCallback;
 
 use crate::{HostKeyPin, HostKeyRefused};
 
@@ -82,6 +84,8 @@ pub struct ClientOptions {
     pub(super) timeout: Option<Duration>,
     pub(super) banner: Option<OnBanner>,
     pub(super) log: Option<LogCallback>,
+    #[cfg(feature = "replay")]
+    pub(super) recording: Option<RecordingCallback>,
 }
 
 /// What is done with a banner.
@@ -96,6 +100,8 @@ impl ClientOptions {
             timeout: None,
             banner: None,
             log: None,
+            #[cfg(feature = "replay")]
+            recording: None,
         }
     }
 
@@ -127,6 +133,28 @@ impl ClientOptions {
     pub fn on_log(mut self, callback: impl FnMut(&LogRecord) + Send + 'static) -> Self {
         self.log = Some(Box::new(callback));
         self
+    }
+
+    /// Records the connection: every piece of the recording is handed to the callback, in order, the last one when the
+    /// connection has ended. Together they are a [`Trace`](ssh_proto::replay::Trace). **It holds secrets**: the seed of all
+    /// keys, passwords, data in clear. Called by whichever thread works for the
+    /// connection, one at a time.
+    #[cfg(feature = "replay")]
+    #[must_use]
+    pub fn on_recording(mut self, callback: impl FnMut(&str) + Send + 'static) -> Self {
+        self.recording = Some(Box::new(callback));
+        self
+    }
+
+    /// The protocol's options, as the connection needs them.
+    pub(super) fn protocol(&self) -> Arc<ClientConfig> {
+        #[cfg(feature = "replay")]
+        if self.recording.is_some() {
+            let mut config = ClientConfig::clone(&self.config);
+            config.transport.record = true;
+            return Arc::new(config);
+        }
+        Arc::clone(&self.config)
     }
 }
 

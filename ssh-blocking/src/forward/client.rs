@@ -127,7 +127,7 @@ impl Client {
     /// The connection has ended.
     pub fn no_more_sessions(&self) -> Result<(), Error> {
         self.shared().wait(
-            Interest::Connection,
+            Interest::Room,
             None,
             "room for a request",
             |core| match core.conn.no_more_sessions(Instant::now()) {
@@ -198,7 +198,7 @@ impl Client {
             target,
         });
         let request = self.shared().wait(
-            Interest::Connection,
+            Interest::Room,
             None,
             "room for a request",
             |core| match core.conn.request_forward(address.clone(), Instant::now()) {
@@ -227,7 +227,7 @@ impl Client {
                 client.routes().lock().remove(&request);
                 // It fails when the connection has ended, and with it the forward.
                 _ = client.shared().wait(
-                    Interest::Connection,
+                    Interest::Room,
                     after(Some(LAST_WORDS)),
                     "room for a request",
                     |core| match core.conn.cancel_forward(request, Instant::now()) {

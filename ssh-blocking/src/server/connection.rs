@@ -46,6 +46,11 @@ impl ServerConnection {
             .act(|core| core.conn.negotiated().cloned())
     }
 
+    /// How many key exchanges were completed after the first one.
+    pub fn rekeys(&self) -> u64 {
+        self.owner.shared.act(|core| core.rekeys)
+    }
+
     /// Opens a channel of the author's own kind to the client.
     ///
     /// # Errors
@@ -60,7 +65,7 @@ impl ServerConnection {
     /// Asks for a channel; the answer is not waited for.
     pub(crate) fn open(&self, kind: OpenChannel<'_>) -> Result<ServerChannel, Error> {
         let (id, gate) = self.owner.shared.wait(
-            Interest::Connection,
+            Interest::Room,
             None,
             "room for a request",
             |core| match core.conn.open(kind, Instant::now()) {
@@ -214,6 +219,7 @@ pub(super) fn sort(event: ServerEvent, _: bool) -> Sorted<ServerEvent> {
         ServerEvent::GlobalReplied { request, reply } => Sorted::Reply(request, reply),
         ServerEvent::Disconnected(error) => Sorted::Over(error),
         ServerEvent::Rekeyed => Sorted::Rekeyed,
+        ServerEvent::Unblocked => Sorted::Unblocked,
         _ => Sorted::Call(event),
     }
 }

@@ -229,6 +229,10 @@ impl Server {
             Box::new(move |record: &ssh_proto::log::LogRecord| log(peer, record)) as Box<_>
         });
         let (shared, mut attendance) = Shared::new(conn, transport, connection::sort, true, log)?;
+        #[cfg(feature = "replay")]
+        if let Some(make) = &options.recording {
+            shared.record_to(make(peer));
+        }
         if let Some(reader) = attendance.take_reader() {
             let shared = Arc::clone(&shared);
             thread::Builder::new()
@@ -422,7 +426,7 @@ pub(crate) fn global_request<R: Role>(
     want_reply: bool,
 ) -> Result<Vec<u8>, Error> {
     let request = shared.wait(
-        Interest::Connection,
+        Interest::Room,
         None,
         "room for a request",
         |core| match core

@@ -3,6 +3,7 @@
 use std::io::IoSliceMut;
 
 use crate::channel::Stream;
+use crate::channel::recv::count_copy;
 use crate::limits::PACKET_DATA_LEN;
 
 use super::keys::Layout;
@@ -64,6 +65,37 @@ impl Draft {
             let end = start.saturating_add(len);
             IoSliceMut::new(packet.get_mut(start..end).unwrap_or_default())
         })
+    }
+
+    /// The room for data in one piece, for who cannot read into several at once. It costs half a copy, since the first
+    /// packet's data then has to be moved to its place.
+    pub fn whole(&mut self) -> &mut [u8] {
+        let start = self.whole_start();
+        let end = start.saturating_add(self.room);
+        self.buf.get_mut(start..end).unwrap_or_default()
+    }
+
+    /// Says that the first `len` bytes of [`whole`](Self::whole) are to be sent.
+    pub fn fill_whole(&mut self, len: usize) {
+        let (from, to) = (self.whole_start(), self.data_start());
+        self.fill(len);
+        let first = self.filled.min(PACKET_DATA_LEN);
+        let end = from.saturating_add(first);
+        if from > to && end <= self.buf.len() {
+            count_copy(first);
+            self.buf.copy_within(from..end, to);
+        }
+    }
+
+    /// Where [`whole`](Self::whole) starts: such that what belongs to the second packet is in its place.
+    fn whole_start(&self) -> usize {
+        let start = self.data_start();
+        if self.room > PACKET_DATA_LEN {
+            let between = self.offset().saturating_sub(PACKET_DATA_LEN);
+            start.saturating_add(between)
+        } else {
+            start
+        }
     }
 
     /// Says that the first `len` bytes of [`slices`](Self::slices) are to be sent.

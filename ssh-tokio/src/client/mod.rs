@@ -129,10 +129,15 @@ impl Client {
     where
         T: AsyncRead + AsyncWrite + Unpin,
     {
-        let conn = Connection::<ClientRole>::new(options.config, seed()?, now());
+        let conn = Connection::<ClientRole>::new(options.protocol(), seed()?, now());
         let shared = Arc::new(Shared::new(conn, sort, false));
         let attendant = Attendant::new(attend(Arc::clone(&shared), options.policy));
-        let drive = Drive::new(Arc::clone(&shared), stream, options.log, attendant);
+        #[cfg_attr(not(feature = "replay"), expect(unused_mut, reason = "for recordings"))]
+        let mut drive = Drive::new(Arc::clone(&shared), stream, options.log, attendant);
+        #[cfg(feature = "replay")]
+        if let Some(callback) = options.recording {
+            drive.record_to(callback);
+        }
         let mut driver = Driver::new(drive);
         let client = Self {
             owner: Arc::new(Owner { shared }),
@@ -397,6 +402,7 @@ fn sort(event: ClientEvent) -> Sorted<ClientEvent> {
         ClientEvent::GlobalReplied { request, reply } => Sorted::Reply(request, reply),
         ClientEvent::Disconnected(error) => Sorted::Over(error),
         ClientEvent::Rekeyed => Sorted::Rekeyed,
+        ClientEvent::Unblocked => Sorted::Unblocked,
         ClientEvent::OpenRequested(_)
         | ClientEvent::GlobalRequested(_)
         | ClientEvent::HostKeyOffered(_) => Sorted::Call(event),

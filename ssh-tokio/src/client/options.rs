@@ -11,6 +11,8 @@ use ssh_proto::log::LogRecord;
 
 use crate::BoxFuture;
 use crate::pump::LogCallback;
+#[cfg(feature = "replay")]
+use crate::pump::RecordingCallback;
 use crate::{HostKeyPin, HostKeyRefused};
 
 pub(super) type BannerCallback = Box<dyn FnMut(&str) + Send>;
@@ -91,6 +93,8 @@ pub struct ClientOptions {
     pub(super) timeout: Option<Duration>,
     pub(super) banner: Option<BannerCallback>,
     pub(super) log: Option<LogCallback>,
+    #[cfg(feature = "replay")]
+    pub(super) recording: Option<RecordingCallback>,
 }
 
 impl ClientOptions {
@@ -102,6 +106,8 @@ impl ClientOptions {
             timeout: None,
             banner: None,
             log: None,
+            #[cfg(feature = "replay")]
+            recording: None,
         }
     }
 
@@ -133,6 +139,27 @@ impl ClientOptions {
     pub fn on_log(mut self, callback: impl FnMut(&LogRecord) + Send + 'static) -> Self {
         self.log = Some(Box::new(callback));
         self
+    }
+
+    /// Records the connection: every piece of the recording is handed to the callback, in order, the last one when the
+    /// connection has ended. Together they are a [`Trace`](ssh_proto::replay::Trace). **It holds secrets**: the seed of all
+    /// keys, passwords, data in clear. Called by the driver, and the last time when that is dropped.
+    #[cfg(feature = "replay")]
+    #[must_use]
+    pub fn on_recording(mut self, callback: impl FnMut(&str) + Send + 'static) -> Self {
+        self.recording = Some(Box::new(callback));
+        self
+    }
+
+    /// The protocol's options, as the connection needs them.
+    pub(super) fn protocol(&self) -> Arc<ClientConfig> {
+        #[cfg(feature = "replay")]
+        if self.recording.is_some() {
+            let mut config = ClientConfig::clone(&self.config);
+            config.transport.record = true;
+            return Arc::new(config);
+        }
+        Arc::clone(&self.config)
     }
 }
 

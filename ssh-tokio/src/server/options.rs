@@ -12,6 +12,8 @@ use ssh_proto::log::LogRecord;
 use crate::Session;
 
 use crate::BoxFuture;
+#[cfg(feature = "replay")]
+use crate::pump::RecordingCallback;
 
 use super::connection::Attendee;
 use super::handler::{Handler, Task};
@@ -22,6 +24,8 @@ pub(super) type Subsystems = BTreeMap<String, Box<dyn Fn(&Session) -> Option<Tas
 type Factory = Box<dyn Fn(Attendee) -> BoxFuture<'static, ()> + Send + Sync>;
 type Filter = Box<dyn Fn(SocketAddr) -> bool + Send + Sync>;
 type ServerLog = Arc<dyn Fn(Option<SocketAddr>, &LogRecord) + Send + Sync>;
+#[cfg(feature = "replay")]
+type ServerRecording = Box<dyn Fn(Option<SocketAddr>) -> RecordingCallback + Send + Sync>;
 
 /// What is decided before a server listens.
 pub struct ServerOptions {
@@ -32,6 +36,8 @@ pub struct ServerOptions {
     pub(super) max_startups: MaxStartups,
     pub(super) subsystems: Subsystems,
     pub(super) log: Option<ServerLog>,
+    #[cfg(feature = "replay")]
+    pub(super) recording: Option<ServerRecording>,
 }
 
 impl ServerOptions {
@@ -51,6 +57,8 @@ impl ServerOptions {
             max_startups: MaxStartups::default(),
             subsystems: Subsystems::new(),
             log: None,
+            #[cfg(feature = "replay")]
+            recording: None,
         }
     }
 
@@ -95,6 +103,20 @@ impl ServerOptions {
         callback: impl Fn(Option<SocketAddr>, &LogRecord) + Send + Sync + 'static,
     ) -> Self {
         self.log = Some(Arc::new(callback));
+        self
+    }
+
+    /// Records all connections from now on. `make` makes a callback for each connection; every piece of its recording is
+    /// handed to that, in order, the last one when it has ended. Together they are a
+    /// [`Trace`](ssh_proto::replay::Trace). **It holds secrets**: the seed of all keys, passwords, data in clear.
+    #[cfg(feature = "replay")]
+    #[must_use]
+    pub fn on_recording<F: FnMut(&str) + Send + 'static>(
+        mut self,
+        make: impl Fn(Option<SocketAddr>) -> F + Send + Sync + 'static,
+    ) -> Self {
+        Arc::make_mut(&mut self.config).transport.record = true;
+        self.recording = Some(Box::new(move |peer| Box::new(make(peer))));
         self
     }
 }
