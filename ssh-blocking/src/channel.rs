@@ -11,9 +11,9 @@ use ssh_proto::{
     ChannelId, ClientRole, Draft, Misuse, Received, RequestId, Role, ServerRole, Stream,
 };
 
-use crate::core::{Call, Core, Gate, Interest, Wish, must_wait};
+use crate::Error;
+use crate::core::{Call, Core, Gate, Interest, Wish};
 use crate::driver::Shared;
-use crate::error::Error;
 use crate::events::ChannelEvents;
 
 /// What every handle of a connection holds. The last one to go ends the connection.
@@ -382,12 +382,12 @@ impl<R: Role> Channel<R> {
     {
         let id = self.inner.id;
         self.shared()
-            .wait(Interest::Connection, None, "room for a request", |core| {
+            .wait(Interest::Room, None, "room for a request", |core| {
                 let Some(mut channel) = core.conn.channel(id) else {
                     return Some(Err(core.ended()));
                 };
                 match command(&mut channel) {
-                    Err(misuse) if must_wait(misuse) => None,
+                    Err(misuse) if core.must_wait(misuse) => None,
                     Err(misuse) => Some(Err(core.over.clone().unwrap_or(Error::Misuse(misuse)))),
                     Ok(result) => {
                         if let (true, Some(request), Some(state)) =

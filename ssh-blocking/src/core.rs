@@ -13,9 +13,9 @@ use ssh_proto::{
     RequestToken, Role, Stream, WriteError,
 };
 
+use crate::Error;
+use crate::ExitStatus;
 use crate::driver::Reader;
-use crate::error::Error;
-use crate::exit::ExitStatus;
 
 /// Calls that wait for the connection's own thread; beyond it nothing is read. A peer cannot make this queue grow.
 const MAX_CALLS: usize = 64;
@@ -31,6 +31,7 @@ pub(crate) enum Sorted<E> {
     /// The answer to a PING.
     Pong,
     Rekeyed,
+    Unblocked,
     Over(ssh_proto::Error),
 }
 
@@ -99,6 +100,8 @@ impl Gate {
 pub(crate) enum Interest<'a> {
     /// Anything that happens to the connection.
     Connection,
+    /// Room for a request that was blocked.
+    Room,
     Channel(ChannelId, &'a Arc<Gate>, Wish),
 }
 
@@ -107,7 +110,7 @@ impl Interest<'_> {
     pub(crate) const fn is_single(&self) -> bool {
         matches!(
             self,
-            Self::Connection | Self::Channel(_, _, Wish::State | Wish::Any)
+            Self::Connection | Self::Room | Self::Channel(_, _, Wish::State | Wish::Any)
         )
     }
 }
@@ -183,6 +186,10 @@ pub(crate) struct Core<R: Role> {
     pub(crate) followers: usize,
     waiting: u32,
     progress: Arc<Condvar>,
+    waiting_for_room: u32,
+    request_room: Arc<Condvar>,
+    /// One of them waits for answers of the peer.
+    at_limit: bool,
     pub(crate) channels: BTreeMap<ChannelId, ChannelState>,
     pub(crate) inbox: VecDeque<R::Event>,
     pub(crate) calls: VecDeque<Call<R>>,
@@ -209,6 +216,7 @@ impl<R: Role> Core<R> {
         sort: Sort<R>,
         server: bool,
         progress: Arc<Condvar>,
+        request_room: Arc<Condvar>,
     ) -> Self {
         Self {
             conn,
@@ -232,6 +240,9 @@ impl<R: Role> Core<R> {
             followers: 0,
             waiting: 0,
             progress,
+            waiting_for_room: 0,
+            request_room,
+            at_limit: false,
             channels: BTreeMap::new(),
             inbox: VecDeque::new(),
             calls: VecDeque::new(),
@@ -260,12 +271,35 @@ impl<R: Role> Core<R> {
                 Sorted::Call(event) => self.calls.push_back(Call::Event(event)),
                 Sorted::Pong => self.pongs += 1,
                 Sorted::Rekeyed => self.rekeys += 1,
+                Sorted::Unblocked => self.tell_room(),
                 Sorted::Over(error) => self.end(error),
             }
         }
         if self.waiting > 0 {
             self.wakes += u64::from(self.waiting);
             self.progress.notify_all();
+        }
+    }
+
+    /// Whoever has a request that was blocked tries again.
+    fn tell_room(&mut self) {
+        if self.waiting_for_room > 0 {
+            self.wakes += u64::from(self.waiting_for_room);
+            self.request_room.notify_all();
+        }
+    }
+
+    /// Whether a request of ours has to wait: for room in the output, or until the peer has answered earlier ones.
+    pub(crate) fn must_wait(&mut self, misuse: Misuse) -> bool {
+        let limit = matches!(misuse, Misuse::Limit("pending_opens" | "pending_requests"));
+        self.at_limit |= limit;
+        limit || misuse == Misuse::Blocked
+    }
+
+    /// The peer was heard, or did not answer in time: no event tells that a request at its limit may be tried again.
+    pub(crate) fn relieve(&mut self) {
+        if std::mem::take(&mut self.at_limit) {
+            self.tell_room();
         }
     }
 
@@ -279,6 +313,7 @@ impl<R: Role> Core<R> {
         for state in self.channels.values_mut() {
             self.wakes += state.wake(Wish::Any);
         }
+        self.tell_room();
         for waker in std::mem::take(&mut self.at_end) {
             if let Some(waker) = waker.upgrade() {
                 // It fails only when the system is out of everything.
@@ -308,6 +343,7 @@ impl<R: Role> Core<R> {
             // Also whoever drives and waits for it.
             self.wakes += 1 + state.wake(Wish::Any);
         }
+        self.tell_room();
     }
 
     fn channel_events(&mut self, id: ChannelId) {
@@ -514,6 +550,7 @@ impl<R: Role> Core<R> {
     pub(crate) fn count(&mut self, interest: Interest<'_>, waits: bool) {
         let waiting = match interest {
             Interest::Connection => &mut self.waiting,
+            Interest::Room => &mut self.waiting_for_room,
             Interest::Channel(id, _, wish) => match self.channels.get_mut(&id) {
                 Some(state) => &mut state.waiting[wish as usize],
                 None => return,
@@ -527,14 +564,6 @@ impl<R: Role> Core<R> {
             self.followers -= 1;
         }
     }
-}
-
-/// Whether a request of ours has to wait: for room in the output, or until the peer has answered earlier ones.
-pub(crate) fn must_wait(misuse: Misuse) -> bool {
-    matches!(
-        misuse,
-        Misuse::Blocked | Misuse::Limit("pending_opens" | "pending_requests")
-    )
 }
 
 impl ChannelState {

@@ -5,9 +5,9 @@ use std::fmt;
 
 use ssh_proto::{ClientRole, Role};
 
+use crate::ExitStatus;
 use crate::channel::Channel;
 use crate::core::Wish;
-use crate::exit::ExitStatus;
 
 /// Something that happened on a channel besides data.
 #[derive(Debug, Clone, PartialEq, Eq)]

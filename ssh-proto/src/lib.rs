@@ -133,6 +133,7 @@
     )
 )]
 
+pub mod adapter;
 mod auth;
 mod channel;
 pub mod config;
@@ -146,7 +147,10 @@ pub mod limits;
 pub mod log;
 pub mod msg;
 pub mod names;
+mod note;
 mod packet;
+#[cfg(any(test, feature = "replay"))]
+pub mod replay;
 pub mod secret;
 pub mod socks;
 mod transport;

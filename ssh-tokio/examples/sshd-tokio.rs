@@ -2,8 +2,11 @@
 //!
 //! ```text
 //! sshd-tokio --port P --host-key FILE... --authorized-keys FILE [--password USER:PASS]...
-//!            [--subsystem NAME=COMMAND]... [--bind ADDR] [--max-connections N] [--allow-forwarding] [--gateway-ports]
+//!            [--subsystem NAME=COMMAND]... [--bind ADDR] [--max-connections N] [--threads N]
+//!            [--allow-forwarding] [--gateway-ports]
 //! ```
+//!
+//! There are as many threads as processors, unless `--threads` says otherwise.
 
 #![cfg(unix)]
 
@@ -40,6 +43,7 @@ use ssh_tokio::{
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::unix::pipe;
 use tokio::process::{Child, Command};
+use tokio::runtime::Builder;
 use tokio::sync::mpsc;
 
 /// The pipes of a command hold so much: fewer switches between it and this process.
@@ -49,9 +53,8 @@ const SIGNALS_LEN: usize = 16;
 /// How long the screen of a program that has ended may be silent until it is complete.
 const SILENCE: Duration = Duration::from_millis(50);
 
-#[tokio::main]
-async fn main() -> ExitCode {
-    match run().await {
+fn main() -> ExitCode {
+    match run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("sshd-tokio: {error}");
@@ -71,6 +74,7 @@ struct Arguments {
     passwords: Vec<(String, Secret)>,
     subsystems: Vec<(String, OsString)>,
     max_connections: Option<usize>,
+    threads: Option<usize>,
     allow_forwarding: bool,
     gateway_ports: bool,
 }
@@ -101,12 +105,13 @@ fn arguments() -> Result<Arguments, Failure> {
             Long("max-connections") => {
                 arguments.max_connections = Some(parser.value()?.parse()?);
             }
+            Long("threads") => arguments.threads = Some(parser.value()?.parse()?),
             Long("allow-forwarding") => arguments.allow_forwarding = true,
             Long("gateway-ports") => arguments.gateway_ports = true,
             Long("help") => {
                 println!(
                     "sshd-tokio --port P --host-key FILE... --authorized-keys FILE [--password USER:PASS]...\n     \
-                     [--subsystem NAME=COMMAND]... [--bind ADDR] [--max-connections N]\n     \
+                     [--subsystem NAME=COMMAND]... [--bind ADDR] [--max-connections N] [--threads N]\n     \
                      [--allow-forwarding] [--gateway-ports]\n\n\
                      Nothing is forwarded unless --allow-forwarding is given: then users may have this server\n\
                      connect to any host, port and Unix socket that it can reach, and listen on Unix sockets and on\n\
@@ -120,8 +125,19 @@ fn arguments() -> Result<Arguments, Failure> {
     Ok(arguments)
 }
 
-async fn run() -> Result<(), Failure> {
+fn run() -> Result<(), Failure> {
     let arguments = arguments()?;
+    let mut builder = match arguments.threads {
+        Some(1) => Builder::new_current_thread(),
+        _ => Builder::new_multi_thread(),
+    };
+    if let Some(threads) = arguments.threads.filter(|threads| *threads > 1) {
+        builder.worker_threads(threads);
+    }
+    builder.enable_all().build()?.block_on(serve(arguments))
+}
+
+async fn serve(arguments: Arguments) -> Result<(), Failure> {
     let port = arguments.port.ok_or("--port is missing")?;
     if arguments.host_keys.is_empty() {
         return Err("--host-key is missing".into());

@@ -7,18 +7,17 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use ssh_proto::error::DisconnectReason;
-use ssh_proto::limits::PACKET_DATA_LEN;
-use ssh_proto::{ChannelId, ClientRole, Misuse, RequestId, Role, ServerRole, Stream};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
+use ssh_proto::{
+    ChannelId, ClientRole, Draft, Misuse, Received, RequestId, Role, ServerRole, Stream,
+};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use crate::Error;
+use crate::copy::{copy_from, copy_to};
 use crate::core::{ChannelState, Core, Interest, Shared, must_wait};
-use crate::error::Error;
 use crate::events::ChannelEvents;
 use crate::split::{ReadHalf, WriteHalf};
 use crate::waiters::Wish;
-
-/// How much [`Channel::copy_to`] and the like move at a time: what fills one write to a socket.
-const COPY_LEN: usize = 2 * PACKET_DATA_LEN;
 
 /// What every handle of a connection holds. The last one to go ends the connection.
 pub(crate) struct Owner<R: Role> {
@@ -37,8 +36,8 @@ impl<R: Role> Drop for Owner<R> {
 /// one is dropped the channel is closed.
 ///
 /// Reads end at the peer's EOF. Writes take what there is room for: the peer's window, and what the socket has not taken
-/// yet. [`flush`](AsyncWriteExt::flush) has nothing to do; [`shutdown`](AsyncWriteExt::shutdown) sends EOF, and reading
-/// goes on. A read that is dropped has consumed nothing, and a write that is dropped has written nothing.
+/// yet. [`flush`](tokio::io::AsyncWriteExt::flush) has nothing to do;
+/// [`shutdown`](tokio::io::AsyncWriteExt::shutdown) sends EOF, and reading goes on. A read that is dropped has consumed nothing, and a write that is dropped has written nothing.
 pub struct Channel<R: Role = ClientRole> {
     inner: Arc<Inner<R>>,
 }
@@ -136,8 +135,42 @@ impl<R: Role> Channel<R> {
             .map_err(Into::into)
     }
 
-    /// Hands out everything that is unread and what comes, until EOF, to `writer`, at most 64 KiB at a time. Says how
-    /// many bytes there were.
+    /// Takes a block of received data; `done` goes back first. `None`: EOF.
+    pub(crate) fn poll_take(
+        &self,
+        stream: Stream,
+        cx: &Context<'_>,
+        done: &mut Option<Received>,
+    ) -> Poll<io::Result<Option<Received>>> {
+        let id = self.inner.id;
+        self.shared()
+            .act(|core| core.poll_take(id, stream, done, cx.waker()))
+            .map_err(Into::into)
+    }
+
+    /// Prepares a draft.
+    pub(crate) fn lay_out(&self, stream: Stream, draft: &mut Draft) -> Result<(), Error> {
+        self.with(|channel| {
+            channel.lay_out(stream, draft);
+            Ok(())
+        })
+    }
+
+    /// Sends what there is room for of a draft.
+    pub(crate) fn poll_send(
+        &self,
+        stream: Stream,
+        cx: &Context<'_>,
+        draft: &mut Draft,
+    ) -> Poll<io::Result<()>> {
+        let id = self.inner.id;
+        self.shared()
+            .act(|core| core.poll_send(id, stream, draft, cx.waker()))
+            .map_err(Into::into)
+    }
+
+    /// Hands out everything that is unread and what comes, until EOF, to `writer`: block by block as it was read from
+    /// the stream, without a copy. Says how many bytes there were.
     ///
     /// Cancellation: what was read and not taken by `writer` yet is lost with the future.
     ///
@@ -148,11 +181,11 @@ impl<R: Role> Channel<R> {
         &self,
         writer: &mut (impl AsyncWrite + Unpin + ?Sized),
     ) -> io::Result<u64> {
-        copy(&mut self.clone(), writer).await
+        copy_to(self, Stream::DATA, writer).await
     }
 
-    /// Writes everything that `reader` has to the channel, until its end. EOF is not sent: see
-    /// [`shutdown_write`](Self::shutdown_write). Says how many bytes there were.
+    /// Writes everything that `reader` has to the channel, until its end: it reads to where the data is sealed. EOF is
+    /// not sent: see [`shutdown_write`](Self::shutdown_write). Says how many bytes there were.
     ///
     /// Cancellation: what was read and not written yet is lost with the future.
     ///
@@ -163,7 +196,7 @@ impl<R: Role> Channel<R> {
         &self,
         reader: &mut (impl AsyncRead + Unpin + ?Sized),
     ) -> io::Result<u64> {
-        copy(reader, &mut self.clone()).await
+        copy_from(self, Stream::DATA, reader).await
     }
 
     /// From now on stderr comes within the channel's own data, in the order in which both arrived.
@@ -499,7 +532,7 @@ impl<R: Role> Stderr<R> {
         &mut self,
         writer: &mut (impl AsyncWrite + Unpin + ?Sized),
     ) -> io::Result<u64> {
-        copy(self, writer).await
+        copy_to(&self.channel, Stream::STDERR, writer).await
     }
 
     /// Writes everything that `reader` has: see [`Channel::copy_from`].
@@ -511,7 +544,7 @@ impl<R: Role> Stderr<R> {
         &mut self,
         reader: &mut (impl AsyncRead + Unpin + ?Sized),
     ) -> io::Result<u64> {
-        copy(reader, self).await
+        copy_from(&self.channel, Stream::STDERR, reader).await
     }
 }
 
@@ -541,23 +574,5 @@ impl<R: Role> AsyncWrite for Stderr<R> {
     fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
         // The stream ends with the channel.
         Poll::Ready(Ok(()))
-    }
-}
-
-/// Moves everything, with a buffer that lives as long as this does.
-pub(crate) async fn copy(
-    reader: &mut (impl AsyncRead + Unpin + ?Sized),
-    writer: &mut (impl AsyncWrite + Unpin + ?Sized),
-) -> io::Result<u64> {
-    let mut buf = vec![0; COPY_LEN];
-    let mut total = 0;
-    loop {
-        let len = reader.read(&mut buf).await?;
-        if len == 0 {
-            writer.flush().await?;
-            return Ok(total);
-        }
-        writer.write_all(buf.get(..len).unwrap_or_default()).await?;
-        total += len as u64;
     }
 }

@@ -11,12 +11,12 @@ use std::time::Instant;
 
 use ssh_proto::error::DisconnectReason;
 use ssh_proto::{
-    ChannelEvent, ChannelId, ChannelRequest, Connection, Misuse, RequestId, RequestToken, Role,
-    Seed, Stream, WriteError,
+    ChannelEvent, ChannelId, ChannelRequest, Connection, Draft, Misuse, Received, RequestId,
+    RequestToken, Role, Seed, Stream, WriteError,
 };
 
-use crate::error::Error;
-use crate::exit::ExitStatus;
+use crate::Error;
+use crate::ExitStatus;
 use crate::forward::Routes;
 use crate::waiters::{Waiters, Wakes, Wish};
 
@@ -45,6 +45,7 @@ pub(crate) enum Sorted<E> {
     /// The answer to a PING.
     Pong,
     Rekeyed,
+    Unblocked,
     Over(ssh_proto::Error),
 }
 
@@ -143,6 +144,10 @@ impl<R: Role> Core<R> {
                 Sorted::Call(event) => self.calls.push_back(Call::Event(event)),
                 Sorted::Pong => self.pongs += 1,
                 Sorted::Rekeyed => self.rekeys += 1,
+                Sorted::Unblocked => {
+                    self.waiters.wake(Wish::ROOM, &mut self.wakes);
+                    continue;
+                }
                 Sorted::Over(error) => self.end(error),
             }
             self.waiters.wake(Wish::STATE, &mut self.wakes);
@@ -325,18 +330,47 @@ impl<R: Role> Core<R> {
         if len > 0 || buf.remaining() == 0 {
             return Poll::Ready(Ok(()));
         }
-        match self.end_of(id, stream) {
-            Some(end) => Poll::Ready(end),
-            None => {
-                let wish = if stream == Stream::STDERR {
-                    Wish::STDERR
-                } else {
-                    Wish::READ
-                };
-                self.register(id, wish, waker);
-                Poll::Pending
-            }
+        self.poll_end(id, stream, waker)
+    }
+
+    /// Takes a block of what is there; `done` goes back first. `None` is EOF. Pending: nothing yet, and the caller is
+    /// woken when that changes.
+    pub(crate) fn poll_take(
+        &mut self,
+        id: ChannelId,
+        stream: Stream,
+        done: &mut Option<Received>,
+        waker: &Waker,
+    ) -> Poll<Result<Option<Received>, Error>> {
+        let Some(mut channel) = self.conn.channel(id) else {
+            return Poll::Ready(Err(self.ended()));
+        };
+        if let Some(done) = done.take() {
+            channel.recycle(done);
         }
+        match channel.take(stream) {
+            Some(taken) => Poll::Ready(Ok(Some(taken))),
+            None => self.poll_end(id, stream, waker).map_ok(|()| None),
+        }
+    }
+
+    /// The end of a stream without data, or the wait for more.
+    fn poll_end(
+        &mut self,
+        id: ChannelId,
+        stream: Stream,
+        waker: &Waker,
+    ) -> Poll<Result<(), Error>> {
+        if let Some(end) = self.end_of(id, stream) {
+            return Poll::Ready(end);
+        }
+        let wish = if stream == Stream::STDERR {
+            Wish::STDERR
+        } else {
+            Wish::READ
+        };
+        self.register(id, wish, waker);
+        Poll::Pending
     }
 
     /// What a stream without data has to say: EOF, an error, or nothing yet.
@@ -372,16 +406,33 @@ impl<R: Role> Core<R> {
         let Some(mut channel) = self.conn.channel(id) else {
             return Poll::Ready(Err(self.ended()));
         };
-        match channel.write_parts(stream, parts) {
-            Ok(len) => {
-                // Another stream of the channel may wait in the same line, and has just lost its place.
-                if let Some(state) = self.channels.get_mut(&id)
-                    && !state.waiters.is_empty()
-                {
-                    state.waiters.wake(Wish::WRITE, &mut self.wakes);
-                }
-                Poll::Ready(Ok(len))
-            }
+        let written = channel.write_parts(stream, parts);
+        self.poll_written(id, written, waker)
+    }
+
+    /// Sends what there is room for of a draft. Pending as for [`poll_write`](Self::poll_write).
+    pub(crate) fn poll_send(
+        &mut self,
+        id: ChannelId,
+        stream: Stream,
+        draft: &mut Draft,
+        waker: &Waker,
+    ) -> Poll<Result<(), Error>> {
+        let Some(mut channel) = self.conn.channel(id) else {
+            return Poll::Ready(Err(self.ended()));
+        };
+        let sent = channel.send(stream, draft);
+        self.poll_written(id, sent, waker).map_ok(|_| ())
+    }
+
+    fn poll_written(
+        &mut self,
+        id: ChannelId,
+        written: Result<usize, WriteError>,
+        waker: &Waker,
+    ) -> Poll<Result<usize, Error>> {
+        match written {
+            Ok(len) => Poll::Ready(Ok(len)),
             Err(WriteError::Blocked) => {
                 self.register(id, Wish::WRITE, waker);
                 Poll::Pending
@@ -392,7 +443,7 @@ impl<R: Role> Core<R> {
 
     fn register(&mut self, id: ChannelId, wish: Wish, waker: &Waker) {
         if let Some(state) = self.channels.get_mut(&id) {
-            state.waiters.register(wish, waker);
+            state.waiters.register(wish, waker, &mut self.wakes);
         }
     }
 
@@ -468,14 +519,20 @@ impl<R: Role> Shared<R> {
 
     /// Does something at once, and has the driver send what came of it.
     pub(crate) fn act<T>(&self, act: impl FnOnce(&mut Core<R>) -> T) -> T {
+        self.act_and_tell(act).0
+    }
+
+    /// The same; besides, it says whether anybody was woken.
+    pub(crate) fn act_and_tell<T>(&self, act: impl FnOnce(&mut Core<R>) -> T) -> (T, bool) {
         let mut core = self.lock();
         let result = act(&mut core);
         core.dispatch();
         core.call_driver();
         let wakes = std::mem::take(&mut core.wakes);
         drop(core);
+        let woken = !wakes.is_empty();
         wakes.wake();
-        result
+        (result, woken)
     }
 
     /// Waits until `ready` has something; it may act on the core, and is asked again after whatever may have changed
@@ -560,13 +617,15 @@ impl<R: Role> Waiting<'_, R> {
                 self.key = core.next_key;
             }
             let key = self.key;
-            let Some((waiters, wish)) = core.waiters(interest) else {
-                return Poll::Ready(Err(core.ended()));
-            };
-            if let Some(replaced) = waiters.insert(key, wish, cx.waker()) {
-                core.wakes.add(replaced);
+            let mut wakes = std::mem::take(&mut core.wakes);
+            let known = core.waiters(interest).map(|(waiters, wish)| {
+                waiters.insert(key, wish, cx.waker(), &mut wakes);
+            });
+            core.wakes = wakes;
+            match known {
+                Some(()) => Poll::Pending,
+                None => Poll::Ready(Err(core.ended())),
             }
-            Poll::Pending
         })
     }
 }

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use ssh_proto::{Misuse, OpenFailureReason, OpenKind, OpenRequest, Role, ServerRole};
 
+use crate::Error;
 use crate::channel::{Channel, Owner};
-use crate::error::Error;
 
 /// A channel that the peer has asked for and that is not decided about. Dropping it refuses.
 #[must_use = "the peer waits for the verdict"]

@@ -17,8 +17,8 @@ use ssh_proto::{Input, Role};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Sleep;
 
+use crate::Error;
 use crate::core::{Shared, now};
-use crate::error::Error;
 use crate::waiters::Wish;
 
 /// After so much idle time the buffers are given back.
@@ -35,7 +35,16 @@ thread_local! {
     static SPARE: Cell<Option<Input>> = const { Cell::new(None) };
 }
 
+/// Gives a buffer to the connections of this worker. The largest one stays: it serves who says little as well as who says
+/// much, who would have to ask for a larger one each time.
+fn share(back: Option<Input>) {
+    let largest = [SPARE.take(), back].into_iter().flatten();
+    SPARE.set(largest.max_by_key(Input::capacity));
+}
+
 pub(crate) type LogCallback = Box<dyn FnMut(&LogRecord) + Send>;
+#[cfg(feature = "replay")]
+pub(crate) type RecordingCallback = Box<dyn FnMut(&str) + Send>;
 
 /// How far the end of the connection is.
 ///
@@ -51,6 +60,15 @@ enum Stage {
     /// The peer is to read what was sent last: closing a socket that has unread data would reset it.
     Draining,
     Done,
+}
+
+/// What came of a read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Read {
+    Nothing,
+    Something,
+    /// Tasks were woken that had waited for it.
+    Awaited,
 }
 
 pub(crate) struct Pump<T, R: Role> {
@@ -77,6 +95,8 @@ pub(crate) struct Pump<T, R: Role> {
     sleep: Option<Pin<Box<Sleep>>>,
     armed: Option<Instant>,
     log: Option<LogCallback>,
+    #[cfg(feature = "replay")]
+    recording: Option<RecordingCallback>,
 }
 
 impl<T, R> Pump<T, R>
@@ -103,7 +123,15 @@ where
             sleep: None,
             armed: None,
             log,
+            #[cfg(feature = "replay")]
+            recording: None,
         }
+    }
+
+    /// Hands the recording over from now on. The connection was made to record.
+    #[cfg(feature = "replay")]
+    pub(crate) fn record_to(&mut self, callback: RecordingCallback) {
+        self.recording = Some(callback);
     }
 
     /// Works until there is nothing to do now. `attend` is polled whenever something may have happened. Ready when the
@@ -116,12 +144,17 @@ where
         self.wake_up(cx);
         for _ in 0..TURNS {
             let mut progress = self.write(cx);
-            progress |= self.read(cx);
+            let read = self.read(cx);
+            progress |= read != Read::Nothing;
             let attended = attend(cx).is_ready();
             progress |= self.timers(cx);
             self.drain_log();
             if self.end(cx, attended).is_ready() {
                 return Poll::Ready(());
+            }
+            if read == Read::Awaited {
+                // It is their turn, while what was read is still in the processor's caches.
+                break;
             }
             if !progress && self.rest(cx) {
                 return Poll::Pending;
@@ -201,13 +234,12 @@ where
             if core.conn.output().is_empty() {
                 return false;
             }
-            out.clear();
-            *sent = 0;
+            // It is not cleared: its length says how much of it need not be zeroed again.
             core.conn.swap_output(out);
             if mute {
                 out.clear();
             }
-            core.waiters.wake(Wish::ROOM, &mut core.wakes);
+            *sent = 0;
             true
         });
         if some {
@@ -227,16 +259,16 @@ where
             .act(|core| _ = core.io_error.get_or_insert_with(|| error.into()));
     }
 
-    /// Reads once. Says whether something came of it.
-    fn read(&mut self, cx: &mut Context<'_>) -> bool {
+    /// Reads once.
+    fn read(&mut self, cx: &mut Context<'_>) -> Read {
         if self.eof || self.stage != Stage::Alive {
-            return false;
+            return Read::Nothing;
         }
         if self.input.is_none() {
             let mut core = self.shared.lock();
             self.paused = !core.may_read();
             if self.paused {
-                return false;
+                return Read::Nothing;
             }
             if std::mem::take(&mut self.rested) && self.spare.capacity() == 0 {
                 self.spare = SPARE.take().unwrap_or_else(|| Input::with_capacity(SMALL));
@@ -246,12 +278,12 @@ where
                 Err(spare) => {
                     self.spare = spare;
                     self.paused = true;
-                    return false;
+                    return Read::Nothing;
                 }
             }
         }
         let Some(mut input) = self.input.take() else {
-            return false;
+            return Read::Nothing;
         };
         let room = input.unfilled().len();
         let mut buf = ReadBuf::new(input.unfilled());
@@ -263,13 +295,13 @@ where
                 // Nothing of a packet is in it: others can use it meanwhile.
                 let at = self.last_active;
                 let back = self.shared.lock().conn.handle_input(input, at);
-                SPARE.set(back);
+                share(back);
                 self.rested = true;
-                return false;
+                return Read::Nothing;
             }
             Poll::Pending => {
                 self.input = Some(input);
-                return false;
+                return Read::Nothing;
             }
             Poll::Ready(Ok(())) => {
                 input.advance(len);
@@ -282,7 +314,7 @@ where
         }
         self.last_active = now();
         let (at, eof) = (self.last_active, self.eof);
-        let (back, authenticated) = self.shared.act(|core| {
+        let ((back, authenticated), woken) = self.shared.act_and_tell(|core| {
             if let Some(error) = failed {
                 core.io_error.get_or_insert_with(|| error.into());
             }
@@ -298,7 +330,11 @@ where
             // More is coming than this buffer takes: the state machine gives a larger one.
             self.spare = Input::new();
         }
-        true
+        if woken {
+            Read::Awaited
+        } else {
+            Read::Something
+        }
     }
 
     /// Does what is due and arms the one timer. Says whether something was due.
@@ -380,6 +416,13 @@ where
     }
 
     fn drain_log(&mut self) {
+        #[cfg(feature = "replay")]
+        if let Some(callback) = &mut self.recording {
+            let text = self.shared.lock().conn.take_recording();
+            if let Some(text) = text.filter(|text| !text.is_empty()) {
+                callback(&text);
+            }
+        }
         let Some(log) = &mut self.log else {
             return;
         };
@@ -467,6 +510,13 @@ impl<T, R: Role> Drop for Pump<T, R> {
             core.drive.waker.take()
         });
         drop(waker);
+        #[cfg(feature = "replay")]
+        if let Some(callback) = &mut self.recording {
+            let rest = self.shared.lock().conn.finish_recording();
+            if let Some(text) = rest {
+                callback(&text);
+            }
+        }
     }
 }
 

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use ssh_proto::{ClientRole, Program, PtyRequest, ServerRole, Signal, WindowSize};
 
+use crate::Error;
+use crate::ExitStatus;
 use crate::channel::Channel;
-use crate::error::Error;
-use crate::exit::ExitStatus;
 
 impl Channel<ClientRole> {
     /// Asks for a terminal, and waits for the answer. It is for a session of
@@ -100,12 +100,7 @@ impl Channel<ServerRole> {
     ///
     /// The channel is gone.
     pub async fn send_exit(&self, status: &ExitStatus) -> Result<(), Error> {
-        self.command(false, |channel| match status {
-            ExitStatus::Code(code) => channel.send_exit_status(*code),
-            ExitStatus::Signal(signal) => channel.send_exit_signal(signal),
-            ExitStatus::Missing => Ok(()),
-        })
-        .await?;
+        self.command(false, |channel| status.send(channel)).await?;
         Ok(())
     }
 }

@@ -405,19 +405,29 @@ async fn a_forward_tells_why_its_connection_was_lost() {
     until_closed(port).await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_reads_no_more_says_so_and_may_go_on_writing() {
     let server = server(generous()).await;
     let client = client(&server).await;
-    let target = tcp_target().await;
+    let listener = TcpListener::bind(ANY).await.unwrap();
+    let target = listener.local_addr().unwrap();
     let opening = client.direct_tcpip("127.0.0.1", target.port());
     let mut channel = soon(opening).await.unwrap();
-    channel.write_all(b"first").await.unwrap();
+    let (far, _) = soon(listener.accept()).await.unwrap();
+    let (mut reader, mut writer) = far.into_split();
+    // It would go on for ever.
+    let flood = tokio::spawn(async move { while writer.write_all(&[7; 10_000]).await.is_ok() {} });
+    soon(channel.read_exact(&mut [0; 100])).await.unwrap();
     channel.shutdown_read().await.unwrap();
-    channel.write_all(b"second").await.unwrap();
+    channel.write_all(b"the rest").await.unwrap();
     channel.shutdown().await.unwrap();
-    // The other side's writes fail, and with them the connection ends.
+    let mut rest = String::new();
+    soon(reader.read_to_string(&mut rest)).await.unwrap();
+    assert_eq!(rest, "the rest");
+    // The server has not read the flood to its end: nothing is to be written any more.
     soon(channel.wait_closed()).await;
+    drop(reader);
+    soon(flood).await.unwrap();
     assert!(client.is_alive());
 }
 

@@ -164,6 +164,7 @@ impl<R: Role> Shared<R> {
                 }
             }
             reader.spare = core.conn.handle_input(input, now).unwrap_or_default();
+            core.relieve();
             if ended {
                 reader.eof = true;
                 core.conn.handle_eof(now);
@@ -288,7 +289,7 @@ impl<R: Role> Shared<R> {
             while progress {
                 (core, progress) = self.flush(core);
             }
-            if self.log.is_some() {
+            if self.is_observed() {
                 drop(core);
                 self.drain_log();
                 core = self.lock();

@@ -13,10 +13,10 @@ use ssh_proto::{
     OpenRequest, RequestId,
 };
 
+use crate::Error;
 use crate::channel::{Channel, Owner, after};
 use crate::client::Client;
-use crate::core::{Core, Interest, must_wait};
-use crate::error::Error;
+use crate::core::{Core, Interest};
 use crate::pending::Pending;
 
 use super::dynamic::{self, Asked};
@@ -161,11 +161,11 @@ impl Client {
         mut ask: impl FnMut(&mut Core<ClientRole>) -> Result<RequestId, Misuse>,
     ) -> Result<RequestId, Error> {
         let request = self.shared().wait(
-            Interest::Connection,
+            Interest::Room,
             None,
             "room for a request",
             |core| match ask(core) {
-                Err(misuse) if must_wait(misuse) => None,
+                Err(misuse) if core.must_wait(misuse) => None,
                 Err(misuse) => Some(Err(core.over.clone().unwrap_or(Error::Misuse(misuse)))),
                 Ok(request) => {
                     core.replies.insert(request, None);
@@ -184,11 +184,11 @@ impl Client {
     /// The connection has ended.
     pub fn no_more_sessions(&self) -> Result<(), Error> {
         self.shared().wait(
-            Interest::Connection,
+            Interest::Room,
             None,
             "room for a request",
             |core| match core.conn.no_more_sessions(Instant::now()) {
-                Err(misuse) if must_wait(misuse) => None,
+                Err(misuse) if core.must_wait(misuse) => None,
                 other => Some(other.map_err(Error::Misuse)),
             },
         )?
@@ -278,11 +278,11 @@ impl Client {
                 client.routes().lock().remove(&request);
                 // It fails when the connection has ended, and with it the forward.
                 _ = client.shared().wait(
-                    Interest::Connection,
+                    Interest::Room,
                     after(Some(LAST_WORDS)),
                     "room for a request",
                     |core| match core.conn.cancel_forward(request, Instant::now()) {
-                        Err(misuse) if must_wait(misuse) => None,
+                        Err(misuse) if core.must_wait(misuse) => None,
                         _ => Some(()),
                     },
                 );
@@ -324,7 +324,7 @@ fn to_anywhere(client: &Client, pass: &Pass<ClientRole>, stream: Stream) -> Resu
             pump(pass, channel, stream);
             Ok(())
         }
-        Err(error) => Ok(asked.answer(Err(dynamic::failure(&error)), write)?),
+        Err(error) => Ok(asked.answer(Err((&error).into()), write)?),
     }
 }
 

@@ -5,8 +5,6 @@ use std::time::{Duration, Instant};
 
 use ssh_proto::socks::{SocksEvent, SocksFailure, SocksProxy};
 
-use crate::error::Error;
-
 /// How long the talk about the target may take.
 const TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -81,12 +79,4 @@ fn say(proxy: &mut SocksProxy, write: &mut impl FnMut(&[u8]) -> io::Result<()>) 
         proxy.consume_output(usize::MAX);
     }
     Ok(())
-}
-
-/// Why a channel was not opened, in the words of SOCKS.
-pub(super) fn failure(error: &Error) -> SocksFailure {
-    match error {
-        Error::OpenFailed { reason, .. } => (*reason).into(),
-        _ => SocksFailure::GENERAL,
-    }
 }

@@ -10,7 +10,7 @@ use ssh_proto::{
     ForwardAddress, ForwardPolicy, ForwardTarget, ListenOn, OpenFailureReason, OpenKind, ServerRole,
 };
 
-use crate::error::Error;
+use crate::Error;
 use crate::server::{OpenVerdict, ServerConnection};
 
 use super::connect;

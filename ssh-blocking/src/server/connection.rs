@@ -16,15 +16,15 @@ use ssh_proto::{
     ServerEvent, ServerRole,
 };
 
+use crate::Error;
 use crate::channel::{Owner, ServerChannel};
-use crate::core::{Call, Interest, Sorted, must_wait};
+use crate::core::{Call, Interest, Sorted};
 use crate::driver::Shared;
-use crate::error::Error;
-use crate::exit::ExitStatus;
 use crate::pending::{Pending, PendingChannel};
+use crate::{ExitStatus, Session, Verdict};
 
 use super::Startup;
-use super::handler::{Handler, OpenVerdict, Session, Task, Verdict};
+use super::handler::{Handler, OpenVerdict, Task};
 use super::options::Subsystems;
 
 /// A server's connection, as its handler sees it. It can be kept and used by any thread.
@@ -45,6 +45,11 @@ impl ServerConnection {
         self.owner
             .shared
             .act(|core| core.conn.negotiated().cloned())
+    }
+
+    /// How many key exchanges were completed after the first one.
+    pub fn rekeys(&self) -> u64 {
+        self.owner.shared.act(|core| core.rekeys)
     }
 
     /// Opens a channel of the author's own kind to the client.
@@ -78,11 +83,11 @@ impl ServerConnection {
     /// Asks for a channel; the answer is not waited for.
     pub(crate) fn open(&self, kind: OpenChannel<'_>) -> Result<ServerChannel, Error> {
         let (id, gate) = self.owner.shared.wait(
-            Interest::Connection,
+            Interest::Room,
             None,
             "room for a request",
             |core| match core.conn.open(kind, Instant::now()) {
-                Err(misuse) if must_wait(misuse) => None,
+                Err(misuse) if core.must_wait(misuse) => None,
                 Err(misuse) => Some(Err(Error::Misuse(misuse))),
                 Ok(id) => Some(Ok((id, core.add_channel(id, false)))),
             },
@@ -138,11 +143,6 @@ impl ServerConnection {
             .act(|core| core.conn.rekey(Instant::now()))?)
     }
 
-    /// How many key exchanges were completed after the first one.
-    pub fn rekeys(&self) -> u64 {
-        self.owner.shared.act(|core| core.rekeys)
-    }
-
     /// Ends the connection; the client is shown the text.
     pub fn disconnect(&self, text: &str) {
         self.disconnect_with(DisconnectReason::BY_APPLICATION, text);
@@ -179,6 +179,7 @@ pub(super) fn sort(event: ServerEvent, _: bool) -> Sorted<ServerEvent> {
         ServerEvent::GlobalReplied { request, reply } => Sorted::Reply(request, reply),
         ServerEvent::Disconnected(error) => Sorted::Over(error),
         ServerEvent::Rekeyed => Sorted::Rekeyed,
+        ServerEvent::Unblocked => Sorted::Unblocked,
         _ => Sorted::Call(event),
     }
 }
@@ -276,26 +277,7 @@ impl Attendee {
             Proof::Answers(answers) => handler.check_auth_answers(&attempt, answers),
             _ => Verdict::Refuse,
         };
-        let interactive = matches!(
-            attempt.proof(),
-            Proof::KeyboardInteractive { .. } | Proof::Answers(_)
-        );
-        let password = matches!(
-            attempt.proof(),
-            Proof::Password(_) | Proof::PasswordChange { .. }
-        );
-        let result = shared.act(|core| match verdict {
-            Verdict::Accept => core.conn.grant(attempt),
-            Verdict::Partial(methods) => core.conn.partial(attempt, &methods),
-            Verdict::Prompt(round) if interactive => core.conn.prompt(attempt, &round),
-            Verdict::PasswordExpired(text) if password => {
-                core.conn.require_password_change(attempt, &text)
-            }
-            // A verdict that does not fit the method is no permission.
-            Verdict::Refuse | Verdict::Prompt(_) | Verdict::PasswordExpired(_) => {
-                core.conn.refuse(attempt)
-            }
-        });
+        let result = shared.act(|core| verdict.give(&mut core.conn, attempt));
         if let Err(Misuse::Argument(_) | Misuse::Limit(_)) = result {
             // The author's own mistake, such as a prompt that is too long: the question stays open for ever.
             shared.disconnect(DisconnectReason::BY_APPLICATION, "internal error");
@@ -317,12 +299,7 @@ impl Attendee {
                     && is_session
                 {
                     let id = channel.id();
-                    let session = Session {
-                        channel: id,
-                        user: self.user.clone(),
-                        pty: None,
-                        env: Vec::new(),
-                    };
+                    let session = Session::new(id, self.user.clone());
                     self.sessions.insert(id, (session, Some(channel)));
                 }
             }

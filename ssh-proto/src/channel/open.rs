@@ -3,6 +3,7 @@
 use crate::connection::cx::Cx;
 use crate::connection::role::Side;
 use crate::error::{Error, Misuse, PeerError, Stage, printable};
+use crate::limits::MAX_PACKET;
 use crate::log::{LogLayer, LogLevel};
 use crate::msg::connection as msg;
 use crate::msg::{Message, Rest};
@@ -15,7 +16,7 @@ use super::forward::{
 use super::kinds::{ChannelEvent, OpenChannel, OpenFailureReason, OpenKind, OpenRequest, is_name};
 use super::state::{Phase, State};
 use super::table::{Channels, Io};
-use super::window::{MAX_PACKET, RecvWindow, SendWindow, first_window};
+use super::window::{RecvWindow, SendWindow};
 use super::{ChannelId, Notice};
 
 const SESSION: &str = "session";
@@ -43,17 +44,17 @@ impl Channels {
             return Err(Misuse::Limit("channels"));
         }
         let id = slots.next_id();
-        let window = first_window(shared.budget(cx.limits), cx.limits.window);
+        let window = shared.first_window(cx.limits);
         cx.out.request(&msg::ChannelOpen {
             channel_type,
             sender_channel: id.slot,
-            initial_window_size: window,
+            initial_window_size: window.target(),
             maximum_packet_size: MAX_PACKET,
             data: Rest(&data),
         })?;
+        shared.add_window(&window);
         let session = matches!(kind, OpenChannel::Session);
         let state = State::new(id, Phase::Asked, session, window);
-        shared.charge(&state.recv);
         slots.insert(state);
         let deadline = shared
             .open_deadline
@@ -76,16 +77,15 @@ impl Channels {
             return Err(Misuse::Limit("request_len"));
         }
         let (state, shared) = self.split(id).ok_or(Misuse::StaleToken)?;
-        let window = first_window(shared.budget(cx.limits), cx.limits.window);
+        state.recv = shared.first_window(cx.limits);
+        shared.add_window(&state.recv);
         state.phase = Phase::Open;
         Io::of(cx).note(|| format!("channel {}: accepted", id.slot));
-        state.recv = RecvWindow::new(window);
-        shared.charge(&state.recv);
         shared.open_questions = shared.open_questions.saturating_sub(1);
         let confirmation = msg::ChannelOpenConfirmation {
             recipient_channel: state.peer,
             sender_channel: id.slot,
-            initial_window_size: window,
+            initial_window_size: state.recv.target(),
             maximum_packet_size: MAX_PACKET,
             data: Rest(data),
         };
@@ -152,7 +152,12 @@ impl Channels {
             let kind = printable(message.channel_type.as_bytes(), 64);
             format!("channel {}: the peer asks for {kind}", id.slot)
         });
-        let mut state = State::new(id, Phase::Asking, kind == OpenKind::Session, 0);
+        let mut state = State::new(
+            id,
+            Phase::Asking,
+            kind == OpenKind::Session,
+            RecvWindow::none(),
+        );
         state.peer = peer;
         state.send = SendWindow::new(message.initial_window_size, message.maximum_packet_size);
         slots.insert(state);
@@ -172,6 +177,9 @@ impl Channels {
         let name = message.channel_type;
         let data = message.data.0;
         let own = self.shared.own.channel_kinds.iter().any(|own| own == name);
+        if data.len() > io.limits.request_len {
+            return Ok(Err(OpenFailureReason::RESOURCE_SHORTAGE));
+        }
         if matches!(
             (name, self.shared.side),
             (FORWARDED_TCPIP | FORWARDED_STREAMLOCAL, Side::Client)
@@ -185,11 +193,10 @@ impl Channels {
             }
             (SESSION, Side::Server) => Ok(OpenKind::Session),
             (DIRECT_TCPIP | DIRECT_STREAMLOCAL, Side::Server) => Ok(forward::direct(name, data)?),
-            _ if own && data.len() <= io.limits.request_len => Ok(OpenKind::Custom {
+            _ if own => Ok(OpenKind::Custom {
                 kind: name.to_owned(),
                 data: data.to_vec(),
             }),
-            _ if own => Err(OpenFailureReason::RESOURCE_SHORTAGE),
             // RFC 4254 section 6.1: "Client implementations SHOULD reject any session channel open requests to make
             // it more difficult for a corrupt server to attack the client." Section 7.2 says the same of direct-tcpip,
             // and of forwarded-tcpip: "Implementations MUST reject these messages unless they have previously requested a

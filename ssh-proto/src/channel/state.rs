@@ -12,7 +12,7 @@ use super::pending::Pending;
 use super::recv::Queue;
 use super::table::{Io, Shared};
 use super::window::{RecvWindow, SendWindow};
-use super::write::Writer;
+use super::write::Streams;
 use super::{ChannelId, Notice, Stream};
 
 /// How far a channel is.
@@ -89,7 +89,7 @@ pub(super) struct State {
     pub(super) peer_close: bool,
 
     pub(super) send: SendWindow,
-    pub(super) writer: Writer,
+    pub(super) writers: Streams,
     pub(super) recv: RecvWindow,
     pub(super) data: Queue,
     pub(super) stderr: Queue,
@@ -109,13 +109,13 @@ pub(super) struct State {
 
     pub(super) pending: Pending,
     /// The connection was told that there are events.
-    listed: bool,
+    pub(super) listed: bool,
     /// In the list of channels that owe something.
     in_owed: bool,
 }
 
 impl State {
-    pub(super) fn new(id: ChannelId, phase: Phase, session: bool, window: u32) -> Self {
+    pub(super) fn new(id: ChannelId, phase: Phase, session: bool, window: RecvWindow) -> Self {
         Self {
             id,
             peer: 0,
@@ -127,8 +127,8 @@ impl State {
             peer_eof: false,
             peer_close: false,
             send: SendWindow::default(),
-            writer: Writer::Idle,
-            recv: RecvWindow::new(window),
+            writers: Streams::default(),
+            recv: window,
             data: Queue::default(),
             stderr: Queue::default(),
             combined: false,
@@ -349,10 +349,6 @@ impl State {
         self.in_owed = false;
     }
 
-    pub(super) const fn is_in_owed(&self) -> bool {
-        self.in_owed
-    }
-
     fn say(&mut self, shared: &mut Shared, io: &mut Io<'_>) {
         let recipient_channel = self.peer;
         if self.credits() && self.recv.credit_due() {
@@ -363,16 +359,17 @@ impl State {
             });
         }
         while let Some(request) = self.queued.front() {
-            let sent = send_request(
+            // The caller was not refused, and need not hear of room.
+            if !io.out.has_request_room() {
+                return;
+            }
+            _ = send_request(
                 io,
                 recipient_channel,
                 &request.name,
                 request.want_reply,
                 &request.data,
             );
-            if sent == Err(Misuse::Blocked) {
-                return;
-            }
             self.queued.pop_front();
             if self.queued.is_empty() {
                 self.queued = VecDeque::new();

@@ -18,7 +18,7 @@ use super::handle::Handle;
 use super::recv::Blocks;
 use super::slots::Slots;
 use super::state::{Phase, State};
-use super::window::{RecvWindow, sample};
+use super::window::{RecvWindow, first_window, sample, sure_window};
 use super::write::Writers;
 use super::{ChannelId, Notice};
 
@@ -94,8 +94,9 @@ pub(super) struct Shared {
     pub(super) no_more_sessions: bool,
     pub(super) next_request: u64,
     pub(super) next_serial: u32,
-    /// What all receive windows cost.
+    /// What all receive windows cost, and how many they are.
     charged: u64,
+    windows: usize,
     /// The shortest round trip seen: credit until its first use, an open until its answer.
     pub(super) rtt: Option<Duration>,
     /// The last open of ours, and when it was sent.
@@ -106,16 +107,39 @@ pub(super) struct Shared {
 }
 
 impl Shared {
-    /// What is left of the budget of receive windows.
+    /// What is left of the budget of receive windows, but for what channels that may still come are sure of.
     pub(super) fn budget(&self, limits: &Limits) -> u64 {
-        u64::from(limits.window_budget).saturating_sub(self.charged)
+        let to_come = limits.channels.saturating_sub(self.windows);
+        let to_come = u64::try_from(to_come).unwrap_or(u64::MAX);
+        u64::from(limits.window_budget)
+            .saturating_sub(self.charged)
+            .saturating_sub(to_come.saturating_mul(sure_window(limits).into()))
     }
 
-    pub(super) fn charge(&mut self, window: &RecvWindow) {
+    /// The receive window of a channel that begins.
+    pub(super) fn first_window(&self, limits: &Limits) -> RecvWindow {
+        RecvWindow::new(first_window(self.budget(limits), limits))
+    }
+
+    /// The peer is told of a window.
+    pub(super) fn add_window(&mut self, window: &RecvWindow) {
+        self.windows = self.windows.saturating_add(1);
+        self.charge(window);
+    }
+
+    /// The channel of a window is gone.
+    fn drop_window(&mut self, window: &RecvWindow) {
+        if !window.is_none() {
+            self.windows = self.windows.saturating_sub(1);
+            self.refund(window.charge());
+        }
+    }
+
+    fn charge(&mut self, window: &RecvWindow) {
         self.charged = self.charged.saturating_add(window.charge());
     }
 
-    pub(super) fn refund(&mut self, charge: u64) {
+    fn refund(&mut self, charge: u64) {
         self.charged = self.charged.saturating_sub(charge);
     }
 
@@ -194,6 +218,7 @@ impl Channels {
                 next_request: 0,
                 next_serial: 0,
                 charged: 0,
+                windows: 0,
                 rtt: None,
                 open_sent: None,
                 strays: 0,
@@ -259,6 +284,7 @@ impl Channels {
             let Some(id) = self.shared.owed.pop_front() else {
                 break;
             };
+            // One that is gone by now owes nothing.
             if let Some(state) = self.slots.get_mut(id) {
                 state.left_owed();
                 state.send_owed(&mut self.shared, &mut io);
@@ -386,10 +412,7 @@ impl Channels {
         state.give_up_writing(shared);
         state.data.clear(&mut shared.blocks);
         state.stderr.clear(&mut shared.blocks);
-        shared.refund(state.recv.charge());
-        if state.is_in_owed() {
-            shared.owed.retain(|other| *other != id);
-        }
+        shared.drop_window(&state.recv);
     }
 
     /// The state of a channel, and what it shares with the others.

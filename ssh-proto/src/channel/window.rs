@@ -5,17 +5,22 @@
 
 use std::time::{Duration, Instant};
 
-/// The largest data packet that this side announces and takes.
-pub(crate) const MAX_PACKET: u32 = 32 * 1024;
-/// The first receive window where the budget allows it: what every peer is used to.
-const FIRST: u32 = 2 * 1024 * 1024;
-/// The first receive window where it does not.
-pub(crate) const SMALLEST: u32 = 64 * 1024;
+use crate::limits::{FIRST_WINDOW, Limits, MAX_PACKET, SURE_WINDOW};
 
-/// The first window of a channel when the connection's budget has `left` bytes.
-pub(crate) fn first_window(left: u64, max: u32) -> u32 {
+/// The window that every channel gets, however many there are: half of the budget is set aside for that.
+pub(crate) fn sure_window(limits: &Limits) -> u32 {
+    let channels = u32::try_from(limits.channels).unwrap_or(u32::MAX);
+    let share = (limits.window_budget / 2).checked_div(channels);
+    let (least, most) = SURE_WINDOW.into_inner();
+    share.unwrap_or(most).clamp(least, most).min(limits.window)
+}
+
+/// The first window of a channel when the connection's budget has `left` bytes for whoever needs more than it is sure
+/// of.
+pub(crate) fn first_window(left: u64, limits: &Limits) -> u32 {
     let share = u32::try_from(left / 8).unwrap_or(u32::MAX);
-    share.clamp(SMALLEST, FIRST).min(max)
+    let sure = sure_window(limits);
+    share.clamp(sure, FIRST_WINDOW.max(sure)).min(limits.window)
 }
 
 /// What the peer may send on a channel.
@@ -34,6 +39,7 @@ pub(crate) struct RecvWindow {
     /// What the next consumption does not give back, because the target was lowered.
     debt: u32,
     target: u32,
+    none: bool,
     /// The caller chose the target.
     fixed: bool,
     received: u64,
@@ -45,8 +51,17 @@ pub(crate) struct RecvWindow {
 }
 
 impl RecvWindow {
+    /// That of a channel that the caller has not accepted.
+    pub(crate) const fn none() -> Self {
+        Self {
+            none: true,
+            ..Self::new(0)
+        }
+    }
+
     pub(crate) const fn new(size: u32) -> Self {
         Self {
+            none: false,
             granted: size,
             unread: 0,
             owed: 0,
@@ -63,6 +78,10 @@ impl RecvWindow {
     /// What the peer may still send.
     pub(crate) const fn granted(&self) -> u32 {
         self.granted
+    }
+
+    pub(crate) const fn is_none(&self) -> bool {
+        self.none
     }
 
     /// What the window costs the connection's budget.
@@ -215,10 +234,15 @@ mod tests {
 
     #[test]
     fn the_first_window_is_a_share_of_the_budget() {
-        assert_eq!(first_window(64 << 20, 32 * MIB), 2 * MIB);
-        assert_eq!(first_window(8 << 20, 32 * MIB), MIB);
-        assert_eq!(first_window(0, 32 * MIB), SMALLEST);
-        assert_eq!(first_window(64 << 20, 1000), 1000);
+        let limits = Limits::default();
+        assert_eq!(first_window(64 << 20, &limits), 2 * MIB);
+        assert_eq!(first_window(8 << 20, &limits), MIB);
+        assert_eq!(first_window(0, &limits), 32 * 1024, "what each is sure of");
+        let small = Limits {
+            window: 1000,
+            ..limits
+        };
+        assert_eq!(first_window(64 << 20, &small), 1000);
     }
 
     /// A sender that always uses its whole window, on a path with this round trip and rate (bytes per millisecond).

@@ -11,7 +11,6 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use ssh_proto::error::DisconnectReason;
-use ssh_proto::key::PublicKey;
 use ssh_proto::{
     ClientEvent, ClientRole, Connection, Misuse, Negotiated, OpenChannel, Program, RequestId, Role,
 };
@@ -21,16 +20,16 @@ use tokio::net::{TcpStream, ToSocketAddrs};
 use crate::channel::{Channel, Owner};
 use crate::core::{Call, Core, Interest, Shared, Sorted, must_wait, now, seed};
 use crate::driver::{Attendant, Drive, Driver};
-use crate::error::Error;
 use crate::events::Events;
 use crate::forward::Routes;
 use crate::waiters::Wish;
+use crate::{Error, SessionInfo};
 
 use asked::Asked;
 
-pub use auth::{Answerer, Asker, AuthOutcome, Method, Signer};
+pub use auth::{Answerer, Asker, Method, Signer};
 pub use command::{Child, ChildStderr, ChildStdin, ChildStdout, Command, Output};
-pub use options::{ClientOptions, HostKeyAsker, HostKeyPin, HostKeyPolicy};
+pub use options::{ClientOptions, HostKeyAsker, HostKeyPolicy};
 
 /// A connection to a server.
 ///
@@ -62,22 +61,6 @@ struct Extras {
     auth: tokio::sync::Mutex<()>,
     banner: Mutex<Option<options::BannerCallback>>,
     peer: Option<SocketAddr>,
-}
-
-/// What stays the same over a connection's life.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct SessionInfo {
-    /// The session identifier (RFC 4253 section 7.2).
-    pub id: Vec<u8>,
-    /// Our version line.
-    pub local_version: String,
-    /// The peer's version line.
-    pub peer_version: Vec<u8>,
-    /// The server's host key.
-    pub host_key: PublicKey,
-    /// The user, once authenticated.
-    pub user: Option<String>,
 }
 
 impl Client {
@@ -148,7 +131,7 @@ impl Client {
     where
         T: AsyncRead + AsyncWrite + Unpin,
     {
-        let conn = Connection::<ClientRole>::new(options.config, seed()?, now());
+        let conn = Connection::<ClientRole>::new(options.protocol(), seed()?, now());
         let shared = Arc::new(Shared::new(conn, sort, false));
         let owner = Arc::new(Owner {
             shared: Arc::clone(&shared),
@@ -160,7 +143,12 @@ impl Client {
             asked: options.asked,
         };
         let attendant = Attendant::new(attendee.attend());
-        let drive = Drive::new(shared, stream, options.log, attendant);
+        #[cfg_attr(not(feature = "replay"), expect(unused_mut, reason = "for recordings"))]
+        let mut drive = Drive::new(shared, stream, options.log, attendant);
+        #[cfg(feature = "replay")]
+        if let Some(callback) = options.recording {
+            drive.record_to(callback);
+        }
         let mut driver = Driver::new(drive);
         let client = Self {
             owner,
@@ -346,15 +334,8 @@ impl Client {
 
     /// Session identifier, versions, host key and user.
     pub fn session(&self) -> Option<SessionInfo> {
-        self.shared().act(|core| {
-            core.conn.session().map(|session| SessionInfo {
-                id: session.id.to_vec(),
-                local_version: session.local_version.to_owned(),
-                peer_version: session.peer_version.to_vec(),
-                host_key: session.host_key.clone(),
-                user: session.user.map(str::to_owned),
-            })
-        })
+        self.shared()
+            .act(|core| core.conn.session().map(SessionInfo::from))
     }
 
     /// The address that was connected to, where [`connect`](Self::connect) did that.
@@ -492,6 +473,7 @@ fn sort(event: ClientEvent) -> Sorted<ClientEvent> {
         ClientEvent::Disconnected(error) => Sorted::Over(error),
         ClientEvent::PongReceived(_) => Sorted::Pong,
         ClientEvent::Rekeyed => Sorted::Rekeyed,
+        ClientEvent::Unblocked => Sorted::Unblocked,
         ClientEvent::OpenRequested(_)
         | ClientEvent::GlobalRequested(_)
         | ClientEvent::HostKeyOffered(_) => Sorted::Call(event),

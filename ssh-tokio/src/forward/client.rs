@@ -11,10 +11,10 @@ use ssh_proto::{
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, ToSocketAddrs};
 
+use crate::Error;
 use crate::channel::{Channel, Owner};
 use crate::client::{Client, ask_global};
 use crate::core::{Core, Interest, must_wait, now};
-use crate::error::Error;
 use crate::pending::Pending;
 use crate::pump::verdict;
 use crate::waiters::Wish;
@@ -334,8 +334,7 @@ async fn to_anywhere(owner: &Arc<Owner<ClientRole>>, mut stream: Stream) -> Resu
             pump(channel, stream).await;
         }
         Err(error) => {
-            let failure = dynamic::failure(&error);
-            asked.answer(Err(failure), &mut stream).await?;
+            asked.answer(Err((&error).into()), &mut stream).await?;
         }
     }
     Ok(())

@@ -7,8 +7,6 @@ use ssh_proto::ForwardTarget;
 use ssh_proto::socks::{SocksEvent, SocksFailure, SocksProxy};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
-use crate::error::Error;
-
 /// How long the talk about the target may take.
 const TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -77,12 +75,4 @@ async fn say(proxy: &mut SocksProxy, stream: &mut (impl AsyncWrite + Unpin)) -> 
     stream.write_all(proxy.output()).await?;
     proxy.consume_output(usize::MAX);
     Ok(())
-}
-
-/// Why a channel was not opened, in the words of SOCKS.
-pub(super) fn failure(error: &Error) -> SocksFailure {
-    match error {
-        Error::OpenFailed { reason, .. } => (*reason).into(),
-        _ => SocksFailure::GENERAL,
-    }
 }

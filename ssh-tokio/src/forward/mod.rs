@@ -27,7 +27,7 @@ use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 
 use crate::BoxFuture;
-use crate::error::Error;
+use crate::Error;
 
 pub(crate) use client::Routes;
 pub use policy::Forwarding;

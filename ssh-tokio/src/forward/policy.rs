@@ -14,7 +14,7 @@ use tokio::net::TcpListener;
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinSet;
 
-use crate::error::Error;
+use crate::Error;
 use crate::server::{OpenVerdict, ServerConnection};
 
 use super::connect;

@@ -19,12 +19,12 @@ use tokio::task::JoinSet;
 use crate::BoxFuture;
 use crate::channel::{Owner, ServerChannel};
 use crate::core::{Call, Shared, Sorted, now};
-use crate::error::Error;
 use crate::events::Events;
 use crate::pending::{Pending, PendingChannel};
+use crate::{Error, Session, Verdict};
 
 use super::Startup;
-use super::handler::{Handler, OpenVerdict, Session, Task, Verdict};
+use super::handler::{Handler, OpenVerdict, Task};
 use super::options::Subsystems;
 
 /// A server's connection, as its handler sees it. It can be kept and used by any task.
@@ -45,6 +45,11 @@ impl ServerConnection {
         self.owner
             .shared
             .act(|core| core.conn.negotiated().cloned())
+    }
+
+    /// How many key exchanges were completed after the first one.
+    pub fn rekeys(&self) -> u64 {
+        self.owner.shared.act(|core| core.rekeys)
     }
 
     /// Opens a channel of the author's own kind to the client.
@@ -132,11 +137,6 @@ impl ServerConnection {
         Ok(self.owner.shared.act(|core| core.conn.rekey(now()))?)
     }
 
-    /// How many key exchanges were completed after the first one.
-    pub fn rekeys(&self) -> u64 {
-        self.owner.shared.act(|core| core.rekeys)
-    }
-
     /// Ends the connection; the client is shown the text.
     pub fn disconnect(&self, text: &str) {
         self.disconnect_with(DisconnectReason::BY_APPLICATION, text);
@@ -174,6 +174,7 @@ pub(super) fn sort(event: ServerEvent) -> Sorted<ServerEvent> {
         ServerEvent::GlobalReplied { request, reply } => Sorted::Reply(request, reply),
         ServerEvent::Disconnected(error) => Sorted::Over(error),
         ServerEvent::Rekeyed => Sorted::Rekeyed,
+        ServerEvent::Unblocked => Sorted::Unblocked,
         _ => Sorted::Call(event),
     }
 }
@@ -314,26 +315,9 @@ impl Attendee {
             Proof::Answers(answers) => handler.check_auth_answers(&attempt, answers).await,
             _ => Verdict::Refuse,
         };
-        let interactive = matches!(
-            attempt.proof(),
-            Proof::KeyboardInteractive { .. } | Proof::Answers(_)
-        );
-        let password = matches!(
-            attempt.proof(),
-            Proof::Password(_) | Proof::PasswordChange { .. }
-        );
-        let result = self.shared().act(|core| match verdict {
-            Verdict::Accept => core.conn.grant(attempt),
-            Verdict::Partial(methods) => core.conn.partial(attempt, &methods),
-            Verdict::Prompt(round) if interactive => core.conn.prompt(attempt, &round),
-            Verdict::PasswordExpired(text) if password => {
-                core.conn.require_password_change(attempt, &text)
-            }
-            // A verdict that does not fit the method is no permission.
-            Verdict::Refuse | Verdict::Prompt(_) | Verdict::PasswordExpired(_) => {
-                core.conn.refuse(attempt)
-            }
-        });
+        let result = self
+            .shared()
+            .act(|core| verdict.give(&mut core.conn, attempt));
         if let Err(Misuse::Argument(_) | Misuse::Limit(_)) = result {
             // The author's own mistake, such as a prompt that is too long: the question stays open for ever.
             self.connection.disconnect("internal error");
@@ -357,12 +341,7 @@ impl Attendee {
                     && is_session
                 {
                     let id = channel.id();
-                    let session = Session {
-                        channel: id,
-                        user: self.user.clone(),
-                        pty: None,
-                        env: Vec::new(),
-                    };
+                    let session = Session::new(id, self.user.clone());
                     self.sessions.insert(id, (session, Some(channel)));
                 }
             }

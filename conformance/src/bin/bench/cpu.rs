@@ -109,6 +109,15 @@ impl Group {
             .collect()
     }
 
+    /// The most memory that one of its processes had in RAM so far, in KiB.
+    pub(crate) fn peak(&self) -> u64 {
+        self.members()
+            .into_iter()
+            .filter_map(peak)
+            .max()
+            .unwrap_or_default()
+    }
+
     fn look(&self) -> Look {
         let mut look = Look {
             asleep: true,
@@ -134,6 +143,39 @@ impl Group {
         }
         look
     }
+}
+
+/// What the processes have used that a process started, or that those started, and that have ended.
+///
+/// # Errors
+///
+/// A line for the user when the process has ended.
+pub(crate) fn of_children(pid: u32) -> Result<Duration, String> {
+    let text = fs::read_to_string(format!("/proc/{pid}/stat"))
+        .map_err(|error| format!("/proc/{pid}/stat: {error}"))?;
+    let fields = text.rsplit_once(')').map(|(_, rest)| rest);
+    let ticks: Option<Vec<u32>> = fields.map(|rest| {
+        let fields = rest.split_ascii_whitespace();
+        // Fields 16 and 17 of the manual page, counted from 1; the third is the first here.
+        fields
+            .skip(13)
+            .take(2)
+            .filter_map(|field| field.parse().ok())
+            .collect()
+    });
+    match ticks.as_deref() {
+        Some([user, system]) => Ok(TICK * (user + system)),
+        _ => Err(format!("/proc/{pid}/stat says nothing of children")),
+    }
+}
+
+/// How much memory a process had in RAM at the most so far, in KiB. `None` when it has ended.
+pub(crate) fn peak(pid: u32) -> Option<u64> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmHWM:"))?;
+    line.split_ascii_whitespace().next()?.parse().ok()
 }
 
 fn schedstat(path: &str) -> Option<Duration> {

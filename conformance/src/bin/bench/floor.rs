@@ -133,12 +133,49 @@ fn say(line: &str) {
 }
 
 /// Standard input sealed into a connection to `address`, up to `batch` packets per write, until the end of the input.
-pub(crate) fn seal(cipher: &str, address: &str, batch: usize) -> io::Result<()> {
+/// With a size, so many zeros instead; then it stays until standard input ends.
+pub(crate) fn seal(cipher: &str, address: &str, batch: usize, size: Option<u64>) -> io::Result<()> {
     if !(1..=BATCH).contains(&batch) {
         return Err(io::Error::other("that many packets do not go into a write"));
     }
+    let mut stdin = raw(io::stdin().as_fd())?;
+    match size {
+        None => seal_all(cipher, address, batch, &mut stdin),
+        Some(left) => seal_all(cipher, address, batch, &mut Zeros { left, stdin }),
+    }
+}
+
+/// So many zeros, copied from memory as a command within a server would; the end comes with that of standard input.
+struct Zeros {
+    left: u64,
+    stdin: File,
+}
+
+impl Read for Zeros {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        self.read_vectored(&mut [IoSliceMut::new(buf)])
+    }
+
+    fn read_vectored(&mut self, bufs: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
+        // Constant zeros would be made without being read.
+        let zeros: &[u8; DATA_LEN] = std::hint::black_box(&[0; DATA_LEN]);
+        if self.left == 0 {
+            io::copy(&mut self.stdin, &mut io::sink())?;
+        }
+        let mut total = 0;
+        for buf in bufs {
+            let left = usize::try_from(self.left).unwrap_or(usize::MAX);
+            let len = buf.len().min(left).min(DATA_LEN);
+            buf[..len].copy_from_slice(&zeros[..len]);
+            self.left -= len as u64;
+            total += len;
+        }
+        Ok(total)
+    }
+}
+
+fn seal_all(cipher: &str, address: &str, batch: usize, input: &mut impl Read) -> io::Result<()> {
     let keys = Keys::new(cipher)?;
-    let mut input = raw(io::stdin().as_fd())?;
     let mut socket = TcpStream::connect(address)?;
     socket.set_nodelay(true)?;
     let mut buffer = vec![0; BATCH * SLOT_LEN];

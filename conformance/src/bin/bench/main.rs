@@ -2,44 +2,69 @@
 //!
 //! ```text
 //! cargo run --release -p conformance --bin bench -- bulk [OPTION]...
+//! cargo run --release -p conformance --bin bench -- channels [OPTION]...
 //! cargo run --release -p conformance --bin bench -- connections [OPTION]...
+//! cargo run --release -p conformance --bin bench -- handshakes [OPTION]...
 //! cargo run --release -p conformance --bin bench -- latency [OPTION]...
 //! ```
 
 mod bulk;
+mod channels;
 mod connections;
 mod cpu;
+mod delay;
 mod floor;
+mod handshakes;
 mod json;
 mod latency;
+mod mio_exec;
 mod pipeline;
 mod process;
+mod programs;
 mod report;
+mod rtt;
+mod russh;
 
 use std::ffi::OsString;
 use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use conformance::peers::Version;
 
 const USAGE: &str = "\
 usage: bench bulk [OPTION]...
+       bench channels [OPTION]...
        bench connections [OPTION]...
+       bench handshakes [OPTION]...
        bench latency [OPTION]...
 
-bulk   CPU seconds per GiB of our ssh and sshd examples, of OpenSSH's and of the floor, over exec on loopback, download and
-       upload. Ends with status 1 when a bar is missed, 2 when the benchmark could not be made.
+bulk   CPU seconds per GiB over exec on loopback, download and upload: our examples on blocking sockets beside OpenSSH, those
+       on Tokio and mio beside russh, all beside the floor. Ends with status 1 when a bar is missed, 2 when the benchmark
+       could not be made.
 
   --runs N           interleaved runs of which medians are taken (default 5)
   --size BYTES       bytes per run, at least 67108864 (default 1073741824)
   --json FILE        write all runs, medians and verdicts to FILE
   --openssh VERSION  9.2 (default) or 10.0
   --only TEXT        only the transfers whose name holds TEXT: \"download\", \"upload aes128-gcm@openssh.com\", ..
+  --adapter NAME     only the rows of blocking, tokio or mio
   --stdout KIND      what the clients write downloads to: null (default: /dev/null) or pipe (to a process that reads it)
   --cpu N            the CPU on which everything runs (default: the last that this process may use)
+  --rtt LIST         instead: rates at these round trips in milliseconds (20,100), through a proxy that delays; OpenSSH's
+                     client, russh's and ours with OpenSSH's server, then both ends ours. Bars are at 100 ms.
   --our-ssh PATH     the client under test (default: build the example of ssh-blocking); `openssh`: OpenSSH's stands in
   --our-sshd PATH    the same for the server
+
+channels   CPU of a message there and back on a connection with 10, 100 and 1,000 channels, as many messages under way in all of
+       them together, for the state machine alone and for each adapter. Statuses as above.
+
+  --messages N       how many messages a run (default 100000)
+  --runs N           interleaved runs of which medians are taken (default 5)
+  --only TEXT        only the adapters whose name holds TEXT: core, mio, tokio, blocking, threads
+  --json FILE        write all figures and verdicts to FILE
+  --cpu N            as for bulk
 
 connections   memory and CPU of idle authenticated connections with one open channel, on one ssh-mio thread at each end,
        on loopback, connected at most 64 at a time. Keepalive is off. Statuses as above.
@@ -47,6 +72,16 @@ connections   memory and CPU of idle authenticated connections with one open cha
   --counts LIST      how many connections, the least first (default 1000,10000)
   --seconds N        for how long they are idle (default 30)
   --json FILE        write all figures and verdicts to FILE
+
+handshakes   connections that log in with a key and have one command answered, 32 at a time: how many an end makes per second of
+       its CPU time, with X25519 and with ML-KEM, beside russh and OpenSSH. Statuses as above.
+
+  --count N          how many a run (default 1000; OpenSSH makes a twentieth)
+  --runs N           interleaved runs of which medians are taken (default 5)
+  --only TEXT        only the rows whose name holds TEXT: client, \"server X25519\", tokio, ..
+  --json FILE        write all figures and verdicts to FILE
+  --openssh VERSION  9.2 (default, without ML-KEM) or 10.0
+  --cpu N            as for bulk
 
 latency   one byte through `cat` and back, everything on one CPU: medians of the ssh-mio client, of OpenSSH's client, and of TCP
        alone, with the ssh-mio server and OpenSSH's. Statuses as above.
@@ -64,8 +99,11 @@ struct Options {
     json: Option<PathBuf>,
     openssh: Version,
     only: String,
+    adapter: Option<&'static str>,
     stdout: pipeline::Stdout,
     cpu: Option<usize>,
+    /// Milliseconds.
+    rtt: Vec<u64>,
     our_ssh: Option<OsString>,
     our_sshd: Option<OsString>,
 }
@@ -78,8 +116,10 @@ impl Options {
             json: None,
             openssh: Version::V9_2,
             only: String::new(),
+            adapter: None,
             stdout: pipeline::Stdout::Null,
             cpu: None,
+            rtt: Vec::new(),
             our_ssh: None,
             our_sshd: None,
         };
@@ -91,8 +131,10 @@ impl Options {
                 "--json",
                 "--openssh",
                 "--only",
+                "--adapter",
                 "--stdout",
                 "--cpu",
+                "--rtt",
                 "--our-ssh",
                 "--our-sshd",
             ];
@@ -126,6 +168,11 @@ impl Options {
                     };
                 }
                 "--only" => options.only = text,
+                "--adapter" => {
+                    let names = ["blocking", "tokio", "mio"];
+                    let name = names.into_iter().find(|name| *name == text);
+                    options.adapter = Some(name.ok_or_else(|| wrong("blocking, tokio or mio"))?);
+                }
                 "--stdout" => {
                     options.stdout = match text.as_str() {
                         "null" => pipeline::Stdout::Null,
@@ -135,6 +182,13 @@ impl Options {
                 }
                 "--cpu" => {
                     options.cpu = Some(text.parse().map_err(|_| wrong("the number of a CPU"))?)
+                }
+                "--rtt" => {
+                    let list: Result<Vec<u64>, _> = text.split(',').map(str::parse).collect();
+                    options.rtt = list
+                        .ok()
+                        .filter(|list| list.iter().all(|rtt| (1..=1_000).contains(rtt)))
+                        .ok_or_else(|| wrong("numbers from 1 to 1000"))?;
                 }
                 "--our-ssh" => options.our_ssh = Some(value),
                 _ => options.our_sshd = Some(value),
@@ -166,9 +220,25 @@ fn main() -> ExitCode {
             Ok(false) => ExitCode::from(1),
             Err(message) => fail(&message),
         },
+        "channels" => {
+            match channels::Options::parse(arguments).and_then(|options| channels::run(&options)) {
+                Ok(true) => ExitCode::SUCCESS,
+                Ok(false) => ExitCode::from(1),
+                Err(message) => fail(&message),
+            }
+        }
         "connections" => {
             match connections::Options::parse(arguments)
                 .and_then(|options| connections::run(&options))
+            {
+                Ok(true) => ExitCode::SUCCESS,
+                Ok(false) => ExitCode::from(1),
+                Err(message) => fail(&message),
+            }
+        }
+        "handshakes" => {
+            match handshakes::Options::parse(arguments)
+                .and_then(|options| handshakes::run(&options))
             {
                 Ok(true) => ExitCode::SUCCESS,
                 Ok(false) => ExitCode::from(1),
@@ -202,10 +272,36 @@ fn pipeline_part(part: &str, arguments: &[String]) -> io::Result<()> {
     match (part, arguments) {
         ("source", [bytes]) => floor::source(size(bytes)?),
         ("sink", [bytes]) => floor::sink(size(bytes)?),
-        ("seal", [cipher, address, batch]) => {
-            floor::seal(cipher, address, batch.parse().map_err(io::Error::other)?)
+        ("seal", [cipher, address, batch]) => floor::seal(
+            cipher,
+            address,
+            batch.parse().map_err(io::Error::other)?,
+            None,
+        ),
+        ("seal", [cipher, address, batch, bytes]) => {
+            let batch = batch.parse().map_err(io::Error::other)?;
+            floor::seal(cipher, address, batch, Some(size(bytes)?))
+        }
+        ("mio-exec", [address, user, key, cipher, command]) => {
+            mio_exec::run(address, user, key, cipher, command)
+        }
+        ("delay", [target, round_trip]) => {
+            delay::run(target, Duration::from_millis(size(round_trip)?))
         }
         ("open", [cipher, bytes]) => floor::open(cipher, size(bytes)?),
+        ("channels", [adapter, count, messages]) => {
+            let number = |text: &String| text.parse().map_err(io::Error::other);
+            channels::part(adapter, number(count)?, number(messages)?)
+        }
+        ("handshakes-server", [who, host_key, user_key]) => {
+            handshakes::server(who, host_key, user_key)
+        }
+        ("handshakes-client", [who, address, user, key, kex, count]) => {
+            handshakes::client(who, [address, user, key, kex, count])
+        }
+        ("handshakes-processes", [_, count, program, arguments @ ..]) => {
+            handshakes::processes(count, program, arguments)
+        }
         ("tcp-echo", []) => latency::tcp_echo(),
         ("tcp-pings", [address, count]) => latency::tcp_pings(address, count),
         ("mio-pings", [address, user, key, count]) => latency::mio_pings(address, user, key, count),

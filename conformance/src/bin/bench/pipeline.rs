@@ -8,21 +8,23 @@
 //! The floor stands where client and server do: `seal` on the sending side, `open` on the receiving one. Everything runs
 //! on one CPU, so that what a process costs does not depend on how its neighbours were scheduled. A 64 KiB pipe joins a
 //! program with its command or feeder; `source` and `sink` are never counted.
+//!
+//! A server of one thread has its commands within: there is no pipe, and its time is read once the client has ended.
 
 use std::fs;
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use conformance::peers::{KeyKind, KeyPair, Ssh, Sshd, SshdOptions, Version};
+use conformance::peers::{KeyKind, KeyPair, Version};
 
 use crate::cpu::{self, Group};
 use crate::floor;
-use crate::process::{Process, output, pinned};
+use crate::process::{Process, pinned};
+use crate::programs::Program;
 
 /// For a server to listen, a client to log in, a program to end.
-const STEP_LIMIT: Duration = Duration::from_secs(20);
+pub(crate) const STEP_LIMIT: Duration = Duration::from_secs(20);
 /// Slower transfers than this are given up.
 const LEAST_BYTES_PER_SECOND: u64 = 4 << 20;
 
@@ -42,13 +44,6 @@ pub(crate) enum Stdout {
     Pipe,
 }
 
-/// An SSH client or server.
-#[derive(Clone, Debug)]
-pub(crate) enum Program {
-    OpenSsh,
-    Ours(PathBuf),
-}
-
 /// What both ends have used at the end of a transfer, since they were started.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Ends {
@@ -56,34 +51,26 @@ pub(crate) struct Ends {
     pub(crate) server: Duration,
     /// From the start of the client to the arrival of the last byte.
     pub(crate) elapsed: Duration,
+    /// The most memory that the client had in RAM at a time, and a process of the server, in KiB; 0 where nobody looked.
+    pub(crate) client_peak: u64,
+    pub(crate) server_peak: u64,
 }
 
 /// What is the same in all transfers.
 pub(crate) struct Place {
-    pub(crate) cpu: usize,
+    /// The CPU that everything runs on, or a list of them as `taskset` takes it.
+    pub(crate) cpu: String,
+    /// The round trip between client and server, where it is not the loopback's.
+    pub(crate) delay: Option<Duration>,
     pub(crate) stdout: Stdout,
     pub(crate) version: Version,
     /// This program.
     bench: PathBuf,
     /// What the clients log in with.
-    user_key: KeyPair,
-    /// Our server's key. OpenSSH's makes its own.
-    host_key: KeyPair,
-    authorized_keys: PathBuf,
-}
-
-/// A server that listens.
-struct Listening {
-    /// Kept because dropping it ends the server.
-    _owner: Owner,
-    group: Group,
-    address: SocketAddr,
-    host_key: KeyPair,
-}
-
-enum Owner {
-    OpenSsh(#[expect(dead_code, reason = "held for its drop")] Box<Sshd>),
-    Ours(#[expect(dead_code, reason = "held for its drop")] Process),
+    pub(crate) user_key: KeyPair,
+    /// The servers' key. OpenSSH's makes its own.
+    pub(crate) host_key: KeyPair,
+    pub(crate) authorized_keys: PathBuf,
 }
 
 impl Place {
@@ -93,7 +80,7 @@ impl Place {
     ///
     /// A line for the user when they cannot be written.
     pub(crate) fn new(
-        cpu: usize,
+        cpu: String,
         stdout: Stdout,
         version: Version,
         bench: &Path,
@@ -102,6 +89,7 @@ impl Place {
         let key = |name| KeyPair::generate(version, KeyKind::Ed25519, &folder.join(name), "");
         let place = Self {
             cpu,
+            delay: None,
             stdout,
             version,
             bench: bench.to_owned(),
@@ -176,7 +164,9 @@ impl Place {
             (Direction::Upload, _) => client.wait_for(floor::MOVED, limit)?,
         };
         let elapsed = start.elapsed();
-        let times = cpu::at_rest(&[Group::one(client.id()), server.group], STEP_LIMIT)?;
+        let groups = [Group::one(client.id()), server.group];
+        let times = cpu::at_rest(&groups, STEP_LIMIT)?;
+        let [client_peak, server_peak] = [groups[0].peak(), groups[1].peak()];
         drop(open);
         client.finish(STEP_LIMIT)?;
         far.map_or(Ok(()), |far| far.finish(STEP_LIMIT))?;
@@ -184,10 +174,67 @@ impl Place {
             client: times[0],
             server: times[1],
             elapsed,
+            client_peak,
+            server_peak,
         })
     }
 
-    /// One transfer through the floor, with so many packets per write.
+    /// One transfer whose command runs within the server, whose time alone is told.
+    ///
+    /// # Errors
+    ///
+    /// A line for the user when it fails or is too slow.
+    pub(crate) fn built_in(
+        &self,
+        client: &Program,
+        server: &Program,
+        direction: Direction,
+        cipher: &str,
+        size: u64,
+    ) -> Result<Ends, String> {
+        let server = self.start_server(server)?;
+        let remote = match direction {
+            Direction::Download => format!("source {size}"),
+            Direction::Upload => "sink".to_owned(),
+        };
+        let (mut command, _files) = self.client_command(client, &server, cipher, &remote)?;
+        command.stdout(Stdio::null()).stderr(Stdio::piped());
+        let start = Instant::now();
+        let source = match direction {
+            Direction::Download => {
+                command.stdin(Stdio::piped());
+                None
+            }
+            Direction::Upload => {
+                let mut source = self.start_source(size)?;
+                let stdin = source.take_stdout().map_or_else(Stdio::null, Stdio::from);
+                command.stdin(stdin);
+                Some(source)
+            }
+        };
+        let mut client = Process::start("client", command, false)?;
+        drop(client.take_stdin());
+        if let Some(mut source) = source {
+            source.wait_for(floor::MOVED, limit(size))?;
+            // The end of its output is what the command waits for.
+            drop(source.take_stdin());
+            source.finish(STEP_LIMIT)?;
+        }
+        let client_peak = client.finish_and_tell_peak(limit(size))?;
+        let elapsed = start.elapsed();
+        let server_peak = server.group.peak();
+        let times = cpu::at_rest(&[server.group], STEP_LIMIT)?;
+        Ok(Ends {
+            client: Duration::ZERO,
+            server: times[0],
+            elapsed,
+            client_peak,
+            server_peak,
+        })
+    }
+
+    /// One transfer through the floor, with so many packets per write. With `in_memory` the server's end has no pipe:
+    /// it makes the data, or drops it.
     ///
     /// # Errors
     ///
@@ -198,8 +245,12 @@ impl Place {
         cipher: &str,
         size: u64,
         batch: usize,
+        in_memory: bool,
     ) -> Result<Ends, String> {
-        let null = direction == Direction::Download && self.stdout == Stdout::Null;
+        let null = match direction {
+            Direction::Download => self.stdout == Stdout::Null,
+            Direction::Upload => in_memory,
+        };
         let mut sink = (!null).then(|| self.start_sink(size)).transpose()?;
         let stdout = sink
             .as_mut()
@@ -216,17 +267,19 @@ impl Place {
         let address = receiver.wait_for(floor::LISTENING, STEP_LIMIT)?;
 
         let start = Instant::now();
-        let mut source = self.start_source(size)?;
-        let stdin = source.take_stdout().map_or_else(Stdio::null, Stdio::from);
         let mut command = self.part("__seal");
         command
-            .arg(cipher)
-            .arg(address)
-            .arg(batch.to_string())
-            .stdin(stdin)
+            .args([cipher, &address, &batch.to_string()])
             .stdout(Stdio::null())
             .stderr(Stdio::piped());
-        let sender = Process::start("the floor's sender", command, false)?;
+        let mut source = None;
+        if in_memory && direction == Direction::Download {
+            command.arg(size.to_string()).stdin(Stdio::piped());
+        } else {
+            let feeder = source.insert(self.start_source(size)?);
+            command.stdin(feeder.take_stdout().map_or_else(Stdio::null, Stdio::from));
+        }
+        let mut sender = Process::start("the floor's sender", command, false)?;
         sink.as_mut()
             .unwrap_or(&mut receiver)
             .wait_for(floor::MOVED, limit(size))?;
@@ -235,8 +288,10 @@ impl Place {
             &[Group::one(sender.id()), Group::one(receiver.id())],
             STEP_LIMIT,
         )?;
-        drop(source.take_stdin());
-        for process in [Some(source), Some(sender), Some(receiver), sink]
+        for process in [source.as_mut(), Some(&mut sender)].into_iter().flatten() {
+            drop(process.take_stdin());
+        }
+        for process in [source, Some(sender), Some(receiver), sink]
             .into_iter()
             .flatten()
         {
@@ -250,12 +305,14 @@ impl Place {
             client,
             server,
             elapsed,
+            client_peak: 0,
+            server_peak: 0,
         })
     }
 
     /// One of this program's hidden parts.
-    fn part(&self, name: &str) -> Command {
-        let mut command = pinned(self.cpu, &Command::new(&self.bench));
+    pub(crate) fn part(&self, name: &str) -> Command {
+        let mut command = pinned(&self.cpu, &Command::new(&self.bench));
         command.arg(name);
         command
     }
@@ -278,91 +335,6 @@ impl Place {
             .stdout(Stdio::null())
             .stderr(Stdio::piped());
         Process::start("sink", command, false)
-    }
-
-    fn client_command(
-        &self,
-        program: &Program,
-        server: &Listening,
-        cipher: &str,
-        remote: &str,
-    ) -> Result<(Command, Option<Ssh>), String> {
-        let Program::Ours(path) = program else {
-            let client = Ssh::new(self.version, server.address)
-                .user(Sshd::USER)
-                .identity(&self.user_key);
-            let client = client.option("Ciphers", cipher);
-            return Ok((pinned(self.cpu, &client.command(remote)), Some(client)));
-        };
-        let mut keygen = self.version.command("usr/bin/ssh-keygen");
-        let printed = output(keygen.arg("-lf").arg(&server.host_key.path))?;
-        let fingerprint = printed.split_ascii_whitespace().nth(1).unwrap_or_default();
-        let mut command = pinned(self.cpu, &Command::new(path));
-        command
-            .args(["-T", "-l", Sshd::USER, "-i"])
-            .arg(&self.user_key.path);
-        command.args(["-p", &server.address.port().to_string()]);
-        command.args([
-            "-o",
-            &format!("HostKeyFingerprint={fingerprint}"),
-            "-o",
-            &format!("Ciphers={cipher}"),
-        ]);
-        command.arg(server.address.ip().to_string()).arg(remote);
-        Ok((command, None))
-    }
-
-    /// A fresh server for each transfer: its time then starts from nothing.
-    fn start_server(&self, program: &Program) -> Result<Listening, String> {
-        let Program::Ours(path) = program else {
-            let keys = vec![self.user_key.public.clone()];
-            let sshd = Sshd::start(
-                self.version,
-                &SshdOptions {
-                    authorized_keys: keys,
-                    ..SshdOptions::default()
-                },
-            );
-            let pid = sshd.pid();
-            let mut pin = Command::new("taskset");
-            output(pin.args(["-a", "-p", "-c", &self.cpu.to_string(), &pid.to_string()]))?;
-            return Ok(Listening {
-                group: Group {
-                    root: pid,
-                    family: Some("sshd".to_owned()),
-                },
-                address: sshd.address(),
-                host_key: sshd.host_keys()[0].clone(),
-                _owner: Owner::OpenSsh(Box::new(sshd)),
-            });
-        };
-        let mut command = pinned(self.cpu, &Command::new(path));
-        command
-            .args(["--port", "0", "--host-key"])
-            .arg(&self.host_key.path);
-        command.arg("--authorized-keys").arg(&self.authorized_keys);
-        command
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
-        let mut process = Process::start("our server", command, true)?;
-        let address = process.wait_for(floor::LISTENING, STEP_LIMIT)?;
-        let address = address
-            .trim()
-            .parse()
-            .map_err(|_| format!("our server listens on `{address}`"))?;
-        // The name that the kernel keeps has 15 bytes.
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
-        let family = Some(name.chars().take(15).collect());
-        Ok(Listening {
-            group: Group {
-                root: process.id(),
-                family,
-            },
-            address,
-            host_key: self.host_key.clone(),
-            _owner: Owner::Ours(process),
-        })
     }
 }
 

@@ -1,18 +1,20 @@
 //! Child processes: pinned to one CPU, watched line by line, ended when dropped.
 
-use std::fmt::Write as _;
+use std::fmt::{Display, Write as _};
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::cpu;
+
 /// Lines of a failed program's output that an error message quotes.
 const QUOTED_LINES: usize = 8;
 
-/// `command` on one CPU, with its arguments and environment; its streams are still to be set up. `taskset` becomes the
+/// `command` on one CPU, or on a list of them, with its arguments and environment; its streams are still to be set up. `taskset` becomes the
 /// program, so the child's process id is the program's.
-pub(crate) fn pinned(cpu: usize, command: &Command) -> Command {
+pub(crate) fn pinned(cpu: impl Display, command: &Command) -> Command {
     let mut pinned = Command::new("taskset");
     pinned
         .arg("-c")
@@ -121,6 +123,24 @@ impl Process {
             }
         }
         Err(self.complain("did not end"))
+    }
+
+    /// As [`finish`](Self::finish). Says how much memory the program had in RAM at the most, in KiB.
+    ///
+    /// # Errors
+    ///
+    /// As those of [`finish`](Self::finish).
+    pub(crate) fn finish_and_tell_peak(self, limit: Duration) -> Result<u64, String> {
+        let deadline = Instant::now() + limit;
+        let mut last = 0;
+        while let Some(peak) = cpu::peak(self.id())
+            && Instant::now() < deadline
+        {
+            last = peak;
+            thread::sleep(Duration::from_millis(2));
+        }
+        self.finish(deadline.saturating_duration_since(Instant::now()))?;
+        Ok(last)
     }
 
     fn complain(&mut self, what: &str) -> String {

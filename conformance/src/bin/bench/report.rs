@@ -2,7 +2,7 @@
 
 use crate::json::Json;
 
-/// Within this of OpenSSH's figure is a tie, and a tie is good enough.
+/// Within this of the rival's figure is a tie, and a tie is good enough.
 const TIE: f64 = 1.05;
 /// How much more than the floor an AES-GCM row may cost.
 const MOST_OVER_FLOOR: f64 = 1.5;
@@ -50,7 +50,8 @@ impl Series {
     }
 }
 
-fn median(values: impl Iterator<Item = f64>) -> f64 {
+/// NaN when there are none.
+pub(crate) fn median(values: impl Iterator<Item = f64>) -> f64 {
     let mut values: Vec<f64> = values.collect();
     values.sort_by(f64::total_cmp);
     let middle = values.len() / 2;
@@ -65,6 +66,9 @@ fn median(values: impl Iterator<Item = f64>) -> f64 {
 #[derive(Clone, Debug)]
 pub(crate) struct Row {
     pub(crate) name: &'static str,
+    pub(crate) adapter: &'static str,
+    /// Who it is compared with: OpenSSH or russh.
+    pub(crate) rival: &'static str,
     pub(crate) cipher: &'static str,
     /// Whether the bar over the floor holds for it.
     pub(crate) near_floor: bool,
@@ -83,14 +87,14 @@ impl Row {
     }
 
     /// The bars that the row misses. A figure that is not a number misses all.
-    pub(crate) fn missed(&self) -> Vec<&'static str> {
+    pub(crate) fn missed(&self) -> Vec<String> {
         let within = |ratio: f64, most: f64| ratio.is_finite() && ratio <= most;
         let mut missed = Vec::new();
         if !within(self.over_theirs(), TIE) {
-            missed.push("more than OpenSSH");
+            missed.push(format!("more than {}", self.rival));
         }
         if self.near_floor && !within(self.over_floor(), MOST_OVER_FLOOR) {
-            missed.push("more than 1.5 x the floor");
+            missed.push(format!("more than {MOST_OVER_FLOOR} x the floor"));
         }
         missed
     }
@@ -104,17 +108,22 @@ impl Row {
     }
 
     pub(crate) fn json(&self) -> Json {
+        let (over, theirs) = match self.rival {
+            "russh" => ("ours_over_russh", "russh"),
+            _ => ("ours_over_openssh", "openssh"),
+        };
         Json::Object(vec![
             ("row", Json::text(self.name)),
+            ("adapter", Json::text(self.adapter)),
             ("cipher", Json::text(self.cipher)),
-            ("ours_over_openssh", Json::Number(self.over_theirs())),
+            (over, Json::Number(self.over_theirs())),
             ("ours_over_floor", Json::Number(self.over_floor())),
             (
                 "missed",
                 Json::List(self.missed().into_iter().map(Json::text).collect()),
             ),
             ("ours", self.ours.json()),
-            ("openssh", self.theirs.json()),
+            (theirs, self.theirs.json()),
             ("floor", self.floor.json()),
         ])
     }
@@ -123,18 +132,18 @@ impl Row {
 /// The table, with one line per row.
 pub(crate) fn table(rows: &[Row]) -> String {
     let mut text = format!(
-        "{:<16} {:<11} | {:>7} {:>7} {:>7} | {:>9} {:>9} | {:>7} {:>7} {:>7} | verdict\n{:<16} {:<11} | {:^23} | {:^19} | {:^23} |\n",
+        "{:<16} {:<8} {:<10} | {:>7} {:>7} {:>7} | {:>7} {:>7} | {:>7} {:>7} {:>7} | rival, verdict\n{:<36} | {:^23} | {:^15} | {:^23} |\n",
         "row",
+        "adapter",
         "cipher",
         "ours",
-        "OpenSSH",
+        "rival",
         "floor",
-        "/OpenSSH",
+        "/rival",
         "/floor",
         "ours",
-        "OpenSSH",
+        "rival",
         "floor",
-        "",
         "",
         "CPU s/GiB",
         "ratio",
@@ -148,8 +157,9 @@ pub(crate) fn table(rows: &[Row]) -> String {
             .unwrap_or_default()
             .trim_end_matches("-poly1305");
         text += &format!(
-            "{:<16} {:<11} | {:>7.3} {:>7.3} {:>7.3} | {:>9.2} {:>9.2} | {:>7.0} {:>7.0} {:>7.0} | {}\n",
+            "{:<16} {:<8} {:<10} | {:>7.3} {:>7.3} {:>7.3} | {:>7.2} {:>7.2} | {:>7.0} {:>7.0} {:>7.0} | {}, {}\n",
             row.name,
+            row.adapter,
             cipher,
             row.ours.per_gib(),
             row.theirs.per_gib(),
@@ -159,6 +169,7 @@ pub(crate) fn table(rows: &[Row]) -> String {
             row.ours.rate(),
             row.theirs.rate(),
             row.floor.rate(),
+            row.rival,
             row.verdict()
         );
     }
@@ -182,6 +193,8 @@ mod tests {
     fn row(ours: &[f64], theirs: f64, floor: f64) -> Row {
         Row {
             name: "client upload",
+            adapter: "blocking",
+            rival: "OpenSSH",
             cipher: "aes128-gcm@openssh.com",
             near_floor: true,
             ours: series(ours),
@@ -200,7 +213,7 @@ mod tests {
     fn a_tie_passes_and_more_is_missed() {
         assert_eq!(
             row(&[0.52, 9.0, 0.1], 0.5, 0.4).missed(),
-            Vec::<&str>::new()
+            Vec::<String>::new()
         );
         assert_eq!(row(&[0.53], 0.5, 0.4).missed(), ["more than OpenSSH"]);
         assert_eq!(
@@ -213,7 +226,7 @@ mod tests {
                 ..row(&[0.49], 0.5, 0.3)
             }
             .missed(),
-            Vec::<&str>::new()
+            Vec::<String>::new()
         );
         assert_eq!(row(&[], 0.5, 0.4).missed().len(), 2);
     }

@@ -342,6 +342,63 @@ fn small_writers_are_served_together_and_one_that_does_not_come_loses_its_turn()
 }
 
 #[test]
+fn a_lost_turn_is_lost_in_time_whatever_else_happens_meanwhile() {
+    let mut pair = Pair::new();
+    let sessions: Vec<_> = (0..3).map(|_| pair.session().0).collect();
+    let client = &mut pair.client;
+    let big = vec![0; 256 * 1024];
+    while client.client(sessions[0]).write(Stream::DATA, &big).is_ok() {}
+    _ = client.client(sessions[1]).write(Stream::DATA, &big);
+    client.sent();
+    // The first wants all the room, and does not come.
+    assert_eq!(client.events_of(sessions[0]), [ChannelEvent::Writable]);
+    for _ in 0..12 {
+        client.wait(Duration::from_millis(1));
+        // Traffic of another channel.
+        client.receive(&adjust(sessions[2], 1)).unwrap();
+    }
+    assert_eq!(client.events_of(sessions[1]), [ChannelEvent::Writable]);
+}
+
+#[test]
+fn writers_that_leave_the_line_leave_nothing_behind_and_keep_nobody_from_its_place() {
+    let mut pair = Pair::new();
+    let sessions: Vec<_> = (0..4).map(|_| pair.session().0).collect();
+    let client = &mut pair.client;
+    let big = vec![0; 256 * 1024];
+    while client.client(sessions[0]).write(Stream::DATA, &big).is_ok() {}
+    _ = client.client(sessions[3]).write(Stream::DATA, &big);
+    let footprint = client.footprint();
+    let mut local = [sessions[1], sessions[2]];
+    for _ in 0..10_000 {
+        // Two take turns to wait, and to find another reason to.
+        _ = client.client(local[0]).write(Stream::DATA, &big);
+        client.with(|channels, _| {
+            let (state, shared) = channels.split(local[1]).unwrap();
+            state.give_up_writing(shared);
+        });
+        local.reverse();
+        client.with(|channels, cx| channels.serve_writers(&table::Io::of(cx)));
+    }
+    assert!(
+        client.footprint() < footprint + 100,
+        "{}",
+        client.footprint()
+    );
+    let mut turns = Vec::new();
+    for _ in 0..2 {
+        client.sent();
+        for id in &sessions {
+            if client.events_of(*id) == [ChannelEvent::Writable] {
+                turns.push(*id);
+                client.client(*id).write(Stream::DATA, &big).unwrap();
+            }
+        }
+    }
+    assert_eq!(turns, [sessions[0], sessions[3]]);
+}
+
+#[test]
 fn an_end_that_gives_up_writing_leaves_its_turn_to_the_next() {
     let mut pair = Pair::new();
     let sessions: Vec<_> = (0..2).map(|_| pair.session().0).collect();
@@ -355,6 +412,87 @@ fn an_end_that_gives_up_writing_leaves_its_turn_to_the_next() {
     assert_eq!(client.events_of(sessions[1]), []);
     client.client(sessions[0]).eof();
     assert_eq!(client.events_of(sessions[1]), [ChannelEvent::Writable]);
+}
+
+#[test]
+fn each_stream_of_a_channel_has_a_place_of_its_own() {
+    let mut pair = Pair::new();
+    let (_, peer) = pair.session();
+    let (_, other) = pair.session();
+    let server = &mut pair.server;
+    let big = vec![0; 256 * 1024];
+    while server.server(other).write(Stream::DATA, &big).is_ok() {}
+    let streams = [Stream::STDERR, Stream(7), Stream::DATA];
+    for stream in streams {
+        let blocked = server.server(peer).write(stream, &big);
+        assert_eq!(blocked, Err(WriteError::Blocked));
+    }
+    server.sent();
+    assert_eq!(server.events_of(other), [ChannelEvent::Writable]);
+    assert_eq!(server.events_of(peer), []);
+    server.server(other).write(Stream::DATA, &big).unwrap();
+    let mut line = streams.to_vec();
+    while !line.is_empty() {
+        server.sent();
+        assert_eq!(server.events_of(peer), [ChannelEvent::Writable]);
+        // Those whose turn it is not may try: it changes nothing.
+        for stream in line.split_off(1).into_iter().rev() {
+            let blocked = server.server(peer).write(stream, &big);
+            assert_eq!(blocked, Err(WriteError::Blocked), "{stream:?}");
+            line.insert(1, stream);
+        }
+        server.server(peer).write(line.remove(0), &big).unwrap();
+    }
+    server.sent();
+    assert_eq!(server.events_of(peer), [], "nobody waits");
+}
+
+#[test]
+fn a_stream_that_writes_leaves_the_place_of_another_in_line() {
+    let mut pair = Pair::new();
+    let (_, peer) = pair.session();
+    let server = &mut pair.server;
+    let big = vec![0; 256 * 1024];
+    while server.server(peer).write(Stream::DATA, &big).is_ok() {}
+    let blocked = server.server(peer).write(Stream::STDERR, &big);
+    assert_eq!(blocked, Err(WriteError::Blocked));
+    server.sent();
+    // Data is first, and takes all the room.
+    assert_eq!(server.events_of(peer), [ChannelEvent::Writable]);
+    let blocked = server.server(peer).write(Stream::STDERR, &big);
+    assert_eq!(blocked, Err(WriteError::Blocked), "not its turn");
+    server.server(peer).write(Stream::DATA, &big).unwrap();
+    server.sent();
+    // Data does not try again: it is stderr that is told.
+    assert_eq!(server.events_of(peer), [ChannelEvent::Writable]);
+    assert!(server.server(peer).write(Stream::STDERR, &big).is_ok());
+    server.sent();
+    assert_eq!(server.events_of(peer), [], "nobody waits");
+}
+
+#[test]
+fn streams_that_wait_for_the_window_are_told_when_it_opens() {
+    let mut pair = Pair::new();
+    let (local, peer) = pair.session();
+    pair.client.client(local).set_receive_window(65_536);
+    let big = vec![0; 256 * 1024];
+    while pair.server.server(peer).send_window() > 0 {
+        _ = pair.server.server(peer).write(Stream::DATA, &big);
+        pair.run();
+        pair.server.events_of(peer);
+    }
+    for stream in [Stream::STDERR, Stream::DATA] {
+        let blocked = pair.server.server(peer).write(stream, &[1; 100]);
+        assert_eq!(blocked, Err(WriteError::Blocked));
+    }
+    while pair.client.client(local).readable(Stream::DATA) > 0 {
+        pair.client.client(local).consume(Stream::DATA, usize::MAX);
+    }
+    pair.run();
+    assert_eq!(pair.server.events_of(peer), [ChannelEvent::Writable]);
+    for stream in [Stream::STDERR, Stream::DATA] {
+        assert_eq!(pair.server.server(peer).write(stream, &[1; 100]), Ok(100));
+    }
 }
 
 /// A path of 100 ms: the window grows, and the reader's own pace is what stops it.
@@ -466,4 +604,118 @@ fn a_draft_that_finds_no_room_keeps_what_is_left_of_it() {
         pair.server.server(peer).send(Stream::DATA, &mut draft),
         Err(WriteError::Closed)
     );
+}
+
+#[test]
+fn what_is_laid_out_for_now_is_sent_whole_whoever_else_writes() {
+    let (mut blocked, mut whole) = (0, 0);
+    // With and without room for full packets, and with windows that end within a packet.
+    for (max_packet, window) in [
+        (crate::limits::MAX_PACKET, 150_000),
+        (1_000, 150_000),
+        (32_768, 70_001),
+    ] {
+        let limits = Limits {
+            window,
+            ..Limits::default()
+        };
+        let mut pair = Pair::with(limits, &Extensions::default());
+        let sessions: Vec<_> = (0..3).map(|_| pair.session()).collect();
+        for (_, peer) in &sessions {
+            let (state, _) = pair.server.channels.split(*peer).unwrap();
+            let granted = state.send.window();
+            state.send = window::SendWindow::new(granted, max_packet);
+        }
+        let mut draft = crate::packet::Draft::new();
+        let mut random = 7_u32;
+        for _ in 0..5_000 {
+            random = random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            let draw = (random >> 16) as usize;
+            let (local, peer) = sessions[draw % 3];
+            match draw / 3 % 24 {
+                0 => pair.run(),
+                1 => {
+                    deliver(&mut pair.server, &mut pair.client, 20_000).unwrap();
+                }
+                2 => pair.client.client(local).consume(Stream::DATA, usize::MAX),
+                3 => _ = pair.server.server(peer).write(Stream::DATA, &[0; 700]),
+                4 => pair.wait(Duration::from_millis(1)),
+                _ => match pair
+                    .server
+                    .server(peer)
+                    .lay_out_now(Stream::DATA, &mut draft)
+                {
+                    Ok(room) => {
+                        let all: usize = draft.slices().iter().map(|slice| slice.len()).sum();
+                        assert_eq!(all, room);
+                        let len = if draw & 0x4000 == 0 { room } else { 1 };
+                        fill(&mut draft, 0, len);
+                        let taken = pair.server.server(peer).send(Stream::DATA, &mut draft);
+                        assert_eq!(taken, Ok(len));
+                        whole += usize::from(len == room);
+                    }
+                    Err(error) => {
+                        assert_eq!(error, WriteError::Blocked);
+                        blocked += 1;
+                    }
+                },
+            }
+        }
+        // And who was blocked is told that it may go on.
+        for (local, peer) in sessions {
+            while pair
+                .server
+                .server(peer)
+                .lay_out_now(Stream::DATA, &mut draft)
+                .is_ok()
+            {
+                fill(&mut draft, 0, usize::MAX);
+                _ = pair.server.server(peer).send(Stream::DATA, &mut draft);
+            }
+            pair.server.events_of(peer);
+            for _ in 0..10 {
+                pair.run();
+                pair.client.client(local).consume(Stream::DATA, usize::MAX);
+            }
+            pair.wait(Duration::from_millis(20));
+            let events = pair.server.events_of(peer);
+            assert_eq!(events, [ChannelEvent::Writable]);
+        }
+    }
+    assert!(blocked > 100 && whole > 100, "{blocked} {whole}");
+}
+
+#[test]
+fn who_cannot_write_any_more_gets_no_draft_laid_out() {
+    let mut pair = Pair::new();
+    let (_, peer) = pair.session();
+    let mut draft = crate::packet::Draft::new();
+    pair.server.server(peer).eof();
+    assert_eq!(
+        pair.server
+            .server(peer)
+            .lay_out_now(Stream::DATA, &mut draft),
+        Err(WriteError::Closed)
+    );
+}
+
+#[test]
+fn what_is_laid_out_for_now_is_not_copied_where_nothing_else_is_under_way() {
+    let mut pair = Pair::new();
+    let (local, peer) = pair.session();
+    let mut draft = crate::packet::Draft::new();
+    let before = copied();
+    for _ in 0..10 {
+        let room = pair
+            .server
+            .server(peer)
+            .lay_out_now(Stream::DATA, &mut draft);
+        assert_eq!(room, Ok(2 * PACKET_DATA_LEN));
+        fill(&mut draft, 0, usize::MAX);
+        let taken = pair.server.server(peer).send(Stream::DATA, &mut draft);
+        assert_eq!(taken, room);
+        pair.run();
+        pair.client.client(local).consume(Stream::DATA, usize::MAX);
+    }
+    assert_eq!(copied(), before);
 }

@@ -1,0 +1,128 @@
+//! Paramiko 5.1, in both roles.
+
+use conformance::both_roles::Peer;
+use conformance::commands::{Killed, our_client_runs_commands};
+use conformance::forwards::{
+    Cancel, a_target_that_refuses_is_an_error, our_client_forwards_local_ports,
+    our_client_forwards_ports_of_the_server,
+};
+use conformance::peers::Actor;
+use conformance::suites::Missing;
+
+const PEER: Peer = Peer {
+    actor: Actor::paramiko,
+    missing: Missing {
+        // It has it under its older name only.
+        kex: &["curve25519-sha256"],
+        host_keys: &[],
+        ciphers: &["chacha20-poly1305@openssh.com"],
+        macs: &[],
+    },
+    // It knows nothing of signals, in either role.
+    killed: Killed::Untold,
+    told_of_term: ("-1", ""),
+    listeners_of_their_own: false,
+};
+
+// Their server.
+
+#[test]
+fn our_client_agrees_with_paramiko_on_everything_that_both_have() {
+    PEER.our_client_agrees_on_everything();
+}
+
+#[test]
+fn our_client_runs_commands_on_paramiko() {
+    let (client, _server) = PEER.our_client();
+    our_client_runs_commands(&client, PEER.killed);
+}
+
+#[test]
+fn our_client_forwards_local_ports_through_paramiko() {
+    let (client, _server) = PEER.our_client();
+    our_client_forwards_local_ports(&client);
+}
+
+#[test]
+fn a_target_that_refuses_is_an_error_and_our_client_goes_on() {
+    let (client, _server) = PEER.our_client();
+    a_target_that_refuses_is_an_error(&client);
+}
+
+#[test]
+fn our_client_forwards_ports_of_paramiko_until_it_cancels_them() {
+    let (client, _server) = PEER.our_client();
+    our_client_forwards_ports_of_the_server(&client, Cancel::Stops);
+}
+
+#[test]
+fn every_kind_of_key_logs_our_client_in() {
+    PEER.every_kind_of_key_logs_our_client_in();
+}
+
+#[test]
+fn a_password_lets_our_client_in_and_a_wrong_one_does_not() {
+    PEER.a_password_lets_our_client_in();
+}
+
+#[test]
+fn our_client_answers_many_rounds_of_questions() {
+    PEER.our_client_answers_rounds_of_questions();
+}
+
+#[test]
+fn our_client_passes_several_factors_of_paramiko() {
+    PEER.our_client_passes_several_factors();
+}
+
+// Their client.
+
+#[test]
+fn paramiko_agrees_with_our_server_on_everything_that_both_have() {
+    PEER.their_client_agrees_on_everything();
+}
+
+#[test]
+fn paramiko_runs_commands_on_our_server() {
+    PEER.their_client_runs_commands();
+}
+
+#[test]
+fn our_server_connects_for_paramiko() {
+    PEER.our_server_connects();
+}
+
+#[test]
+fn our_server_listens_for_paramiko_until_it_is_cancelled() {
+    PEER.our_server_listens_until_it_is_cancelled();
+}
+
+#[test]
+fn our_server_forwards_nothing_unless_it_is_told_to() {
+    PEER.our_server_forwards_nothing_unless_it_is_told_to();
+}
+
+#[test]
+fn every_kind_of_key_logs_paramiko_in() {
+    PEER.every_kind_of_key_logs_their_client_in();
+}
+
+#[test]
+fn a_password_lets_paramiko_in_and_a_wrong_one_does_not() {
+    PEER.a_password_lets_their_client_in();
+}
+
+#[test]
+fn paramiko_answers_many_rounds_of_questions() {
+    PEER.their_client_answers_rounds_of_questions();
+}
+
+#[test]
+fn paramiko_passes_several_factors() {
+    PEER.their_client_passes_several_factors();
+}
+
+#[test]
+fn keys_are_exchanged_anew_by_either_side_under_load() {
+    PEER.both_sides_rekey_under_load();
+}
