@@ -4,6 +4,7 @@
 //! russh-peer server --port P --host-key FILE... --authorized-keys FILE [COMMON]...
 //! russh-peer client --port P --key FILE [--user USER] [COMMON]... HOST COMMAND
 //! russh-peer idle --port P --key FILE [--user USER] [COMMON]... HOST COUNT
+//! russh-peer actor                                                         for the tests: does what it is told
 //! ```
 //!
 //! Common: `--runtime current|multi` (Tokio's flavour, default multi), `--cipher NAME`, `--kex NAME`: only that one.
@@ -12,6 +13,7 @@
 //! `Bytes` without a copy, packets taken from the channel one by one. Any host key is trusted: these programs talk to
 //! those that the benchmark has started.
 
+mod actor;
 mod client;
 mod common;
 mod idle;
@@ -41,6 +43,7 @@ fn run() -> Result<ExitCode, Failure> {
         Some("server") => runtime.block_on(server::run(options)),
         Some("client") => runtime.block_on(client::run(options)),
         Some("idle") => runtime.block_on(idle::run(options)),
-        _ => Err("which part? server, client or idle".into()),
+        Some("actor") => runtime.block_on(actor::run()),
+        _ => Err("which part? server, client, idle or actor".into()),
     }
 }
