@@ -257,7 +257,9 @@ impl Contest {
                         }
                         if let Some(server) = server {
                             let runs = if entry.built_in {
-                                both(&|size| place.built_in(theirs, server, direction, cipher, size))?
+                                both(&|size| {
+                                    place.built_in(theirs, server, direction, cipher, size)
+                                })?
                             } else {
                                 ssh(theirs, server)?
                             };

@@ -157,7 +157,11 @@ pub(crate) fn of_children(pid: u32) -> Result<Duration, String> {
     let ticks: Option<Vec<u32>> = fields.map(|rest| {
         let fields = rest.split_ascii_whitespace();
         // Fields 16 and 17 of the manual page, counted from 1; the third is the first here.
-        fields.skip(13).take(2).filter_map(|field| field.parse().ok()).collect()
+        fields
+            .skip(13)
+            .take(2)
+            .filter_map(|field| field.parse().ok())
+            .collect()
     });
     match ticks.as_deref() {
         Some([user, system]) => Ok(TICK * (user + system)),

@@ -69,7 +69,14 @@ impl Options {
         };
         while let Some(name) = arguments.next() {
             let name = name.to_string_lossy().into_owned();
-            let known = ["--count", "--runs", "--only", "--json", "--openssh", "--cpu"];
+            let known = [
+                "--count",
+                "--runs",
+                "--only",
+                "--json",
+                "--openssh",
+                "--cpu",
+            ];
             if !known.contains(&name.as_str()) {
                 return Err(format!("unknown option {name}; see bench --help"));
             }
@@ -199,7 +206,10 @@ pub(crate) fn run(options: &Options) -> Result<bool, String> {
         })
         .collect();
     if rows.is_empty() {
-        return Err(format!("--only {}: no row has that in its name", options.only));
+        return Err(format!(
+            "--only {}: no row has that in its name",
+            options.only
+        ));
     }
     for round in 1..=options.runs {
         eprintln!("run {round} of {}", options.runs);
@@ -468,10 +478,7 @@ struct Login {
 }
 
 /// A client of ours: waits for a line, makes the connections, waits for the end of its input.
-pub(crate) fn client(
-    who: &str,
-    [address, user, key, kex, count]: [&str; 5],
-) -> io::Result<()> {
+pub(crate) fn client(who: &str, [address, user, key, kex, count]: [&str; 5]) -> io::Result<()> {
     let mut config = ClientConfig::new();
     let algorithms = &mut config.transport.algorithms;
     algorithms.kex = kex.parse().map_err(io::Error::other)?;
@@ -531,7 +538,7 @@ pub(crate) fn server(who: &str, host_key: &str, user_key: &str) -> io::Result<()
     let host_key = PrivateKey::from_openssh(fs::read(host_key)?, None).map_err(io::Error::other)?;
     let config = ServerConfig::new(vec![HostKey::Private(Arc::new(host_key))]);
     let user_key = fs::read_to_string(user_key)?;
-    let user_key: PublicKey = user_key.trim().parse().map_err(io::Error::other)?;
+    let (user_key, _) = PublicKey::from_openssh(user_key.trim()).map_err(io::Error::other)?;
     match who {
         "mio" => mio::server(config, &user_key),
         "tokio" => tokio::server(config, user_key),

@@ -197,8 +197,7 @@ impl Place {
             Direction::Download => format!("source {size}"),
             Direction::Upload => "sink".to_owned(),
         };
-        let (mut command, _files) =
-            self.client_command(client, &server, cipher, &remote)?;
+        let (mut command, _files) = self.client_command(client, &server, cipher, &remote)?;
         command.stdout(Stdio::null()).stderr(Stdio::piped());
         let start = Instant::now();
         let source = match direction {

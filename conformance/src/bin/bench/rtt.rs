@@ -194,7 +194,10 @@ impl Programs {
             })
         };
         Ok(Self {
-            blocking: [built("ssh-blocking", "ssh")?, built("ssh-blocking", "sshd")?],
+            blocking: [
+                built("ssh-blocking", "ssh")?,
+                built("ssh-blocking", "sshd")?,
+            ],
             tokio: [
                 built("ssh-tokio", "ssh-tokio")?,
                 built("ssh-tokio", "sshd-tokio")?,
