@@ -3,10 +3,13 @@
 //! Not published. `conformance/test` fetches the peers and runs everything.
 
 pub mod app;
+pub mod forwarding;
 pub mod ours;
 pub mod pair;
 pub mod peers;
+pub mod tcp;
 pub mod wire;
+pub mod world;
 
 /// The examples of the README, compiled.
 #[cfg(doctest)]

@@ -12,6 +12,7 @@ use conformance::peers::{
     Finished, KeyKind, KeyPair, Ssh, Version, all, descendants, run_with_timeout, signal,
 };
 use pty_process::blocking as pty;
+use ssh_blocking::ForwardPolicy;
 use ssh_blocking::ssh_proto::config::Keepalive;
 use tempfile::TempDir;
 
@@ -50,6 +51,7 @@ fn within(terminals: bool, keepalive: Option<Keepalive>) -> Peer<OurServer> {
     let accounts = Accounts {
         keys: vec![public_key(&key)],
         terminals,
+        forwards: ForwardPolicy::new().connect(|_| true),
         ..Accounts::default()
     };
     let server = OurServer::start(accounts, |config| config.transport.keepalive = keepalive);

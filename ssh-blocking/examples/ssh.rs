@@ -16,18 +16,19 @@ mod modes;
 mod read_modes;
 #[path = "common/ssh_options.rs"]
 mod ssh_options;
+#[path = "common/terminal.rs"]
+mod terminal;
 
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, IsTerminal, Read, Write};
+use std::io::{self, IsTerminal, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::process;
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 use std::thread;
 
-use rustix::termios::{OptionalActions, Termios, tcgetattr, tcgetwinsize, tcsetattr};
-use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGWINCH};
-use signal_hook::iterator::Signals;
+use rustix::termios::{tcgetattr, tcgetwinsize};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGWINCH};
 use ssh_blocking::ssh_proto::key::{KeyError, PrivateKey, PublicKey};
 use ssh_blocking::ssh_proto::{Prompts, PtyRequest, Secret, Signal, WindowSize};
 use ssh_blocking::{
@@ -35,6 +36,7 @@ use ssh_blocking::{
     HostKeyPolicy, Method,
 };
 use ssh_options::{Failure, ForwardOption, Listen, Options};
+use terminal::Reaction;
 
 fn main() {
     let code = match run() {
@@ -44,10 +46,11 @@ fn main() {
             255
         }
     };
-    process::exit(code);
+    terminal::exit(code);
 }
 
 fn run() -> Result<i32, Failure> {
+    terminal::watch_signals()?;
     let options = Options::from_arguments()?;
     let identities = identities(&options)?;
     let client = connect(&options)?;
@@ -75,7 +78,8 @@ fn connect(options: &Options) -> Result<Client, Failure> {
     let mut client_options = ClientOptions::new(policy)
         .config(options.config.clone())
         .on_banner(|text| eprint!("{text}"))
-        .on_log(|record| eprintln!("debug: {record}"));
+        // A raw terminal does not go back to the start of the line by itself.
+        .on_log(|record| eprint!("debug: {record}\r\n"));
     if let Some(timeout) = options.connect_timeout {
         client_options = client_options.connect_timeout(timeout);
     }
@@ -91,36 +95,26 @@ fn connect(options: &Options) -> Result<Client, Failure> {
 
 /// Shows the host key and asks the user. Without a terminal there is nobody to ask, and the answer is no.
 fn ask_about(host: &str, key: &PublicKey) -> bool {
+    let fingerprint = key.fingerprint_sha256();
     eprintln!("The authenticity of host '{host}' cannot be established.");
-    eprintln!(
-        "{} key fingerprint is {}.",
-        key.key_type(),
-        key.fingerprint_sha256()
-    );
-    let Ok(terminal) = File::options().read(true).write(true).open("/dev/tty") else {
+    eprintln!("{} key fingerprint is {fingerprint}.", key.key_type());
+    if !terminal::is_there() {
         eprintln!(
-            "There is no terminal to ask on: pin it with -o HostKeyFingerprint={}",
-            key.fingerprint_sha256()
+            "There is no terminal to ask on: pin it with -o HostKeyFingerprint={fingerprint}"
         );
         return false;
-    };
-    let mut lines = BufReader::new(&terminal).lines();
-    loop {
-        if write!(
-            &terminal,
-            "Are you sure you want to continue connecting (yes/no)? "
-        )
-        .is_err()
-        {
-            return false;
-        }
-        match lines.next() {
-            Some(Ok(line)) if line.trim() == "yes" => return true,
-            Some(Ok(line)) if line.trim() == "no" => return false,
-            Some(Ok(_)) => {}
-            _ => return false,
+    }
+    let mut question = "Are you sure you want to continue connecting (yes/no/[fingerprint])? ";
+    while let Some(answer) = terminal::ask(question, true) {
+        match answer.expose().trim_ascii() {
+            b"yes" => return true,
+            b"no" => return false,
+            // Whoever types or pastes it has compared it better than the eye does.
+            other if other == fingerprint.as_bytes() => return true,
+            _ => question = "Please answer yes, no or the fingerprint: ",
         }
     }
+    false
 }
 
 /// A key to try: here, or in a file that is opened with a passphrase when the server wants the key.
@@ -171,8 +165,8 @@ fn identity(path: &Path) -> Result<Identity, Failure> {
 
 fn log_in(client: &Client, options: &Options, identities: Vec<Identity>) -> Result<(), Failure> {
     let user = options.user.as_str();
-    let can_ask = File::open("/dev/tty").is_ok();
-    let mut ask = || ask_secret(&format!("{user}@{}'s password: ", options.host));
+    let can_ask = terminal::is_there();
+    let mut ask = || terminal::ask(&format!("{user}@{}'s password: ", options.host), false);
     let mut answer = |prompts: &Prompts| answer_prompts(prompts);
     let mut signers: Vec<_> = identities.into_iter().map(signer).collect();
     let mut methods: Vec<Method<'_>> = Vec::new();
@@ -213,7 +207,7 @@ fn signer(identity: Identity) -> Result<Arc<PrivateKey>, (PublicKey, Sign)> {
             let sign = move |request: &ssh_proto::SignatureRequest| {
                 for _ in 0..3 {
                     let prompt = format!("Enter passphrase for key '{}': ", path.display());
-                    let passphrase = ask_secret(&prompt)?;
+                    let passphrase = terminal::ask(&prompt, false)?;
                     match PrivateKey::from_openssh(file.expose(), Some(passphrase.expose())) {
                         Ok(key) => return key.sign(request.algorithm(), request.data()).ok(),
                         Err(error) => eprintln!("{}: {error}", path.display()),
@@ -226,33 +220,17 @@ fn signer(identity: Identity) -> Result<Arc<PrivateKey>, (PublicKey, Sign)> {
     }
 }
 
-fn ask_secret(prompt: &str) -> Option<Secret> {
-    rpassword::prompt_password(prompt).ok().map(Secret::from)
-}
-
 fn answer_prompts(prompts: &Prompts) -> Option<Vec<Secret>> {
     for text in [prompts.name(), prompts.instruction()] {
         if !text.is_empty() {
             eprintln!("{text}");
         }
     }
-    let mut answers = Vec::new();
-    for prompt in prompts.prompts() {
-        answers.push(if prompt.echo {
-            let terminal = File::options()
-                .read(true)
-                .write(true)
-                .open("/dev/tty")
-                .ok()?;
-            write!(&terminal, "{}", prompt.text).ok()?;
-            let mut line = String::new();
-            BufReader::new(terminal).read_line(&mut line).ok()?;
-            Secret::from(line.trim_end_matches(['\r', '\n']))
-        } else {
-            ask_secret(&prompt.text)?
-        });
-    }
-    Some(answers)
+    prompts
+        .prompts()
+        .iter()
+        .map(|prompt| terminal::ask(&prompt.text, prompt.echo))
+        .collect()
 }
 
 /// Starts what is to be forwarded. As in OpenSSH, one that fails is a warning unless `ExitOnForwardFailure` says
@@ -311,19 +289,23 @@ fn start_forward(client: &Client, option: &ForwardOption) -> Result<Forward, Err
 
 /// Until the connection ends, or a signal comes.
 fn wait_for_end(client: &Client) -> Result<(), Failure> {
-    let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP, SIGQUIT])?;
-    let handle = signals.handle();
+    let (signalled, end) = mpsc::channel();
+    let ended = signalled.clone();
+    terminal::on_signal(move |signal| {
+        if signal != SIGWINCH {
+            // Nobody listens any more when the program ends anyway.
+            _ = signalled.send(true);
+        }
+        Reaction::Continue
+    });
     let watched = client.clone();
     thread::spawn(move || {
         watched.wait_closed();
-        handle.close();
+        _ = ended.send(false);
     });
-    if signals.forever().next().is_some() {
-        return Ok(());
-    }
-    match client.closed() {
-        Some(error) => Err(error.into()),
-        None => Ok(()),
+    match (end.recv(), client.closed()) {
+        (Ok(false), Some(error)) => Err(error.into()),
+        _ => Ok(()),
     }
 }
 
@@ -341,32 +323,40 @@ fn session(client: &Client, options: &Options) -> Result<i32, Failure> {
         }
     }
     let terminal = tcgetattr(&stdin).ok();
+    let size = window_size().unwrap_or_default();
     if wants_pty {
-        let size = window_size().unwrap_or_default();
-        command = command.pty(PtyRequest {
+        let request = PtyRequest {
             term: std::env::var("TERM").unwrap_or_else(|_| "vt100".into()),
             columns: size.columns,
             rows: size.rows,
             width_px: size.width_px,
             height_px: size.height_px,
             modes: terminal.as_ref().map(read_modes::read).unwrap_or_default(),
-        });
+        };
+        command = if options.insists_on_tty() {
+            command.pty(request)
+        } else {
+            command.try_pty(request)
+        };
     }
     let mut child = command.spawn()?;
-    let raw = match terminal {
-        Some(terminal) if wants_pty => Some(Raw::enter(terminal)?),
-        _ => None,
+    if wants_pty && !child.has_pty() {
+        eprintln!("ssh: the server gives no terminal");
+    }
+    let raw_mode = child.has_pty() && terminal.is_some();
+    pass_signals_on(client, child.channel(), raw_mode);
+    let raw = if raw_mode {
+        resize(child.channel(), size);
+        Some(terminal::enter_raw_mode(&stdin)?)
+    } else {
+        None
     };
-    watch_signals(
-        child.channel().clone(),
-        raw.as_ref().map(|raw| raw.before.clone()),
-    )?;
     let input = child.stdin.take().ok_or("no standard input")?;
     if options.no_input {
         drop(input);
     } else {
         let escapes = raw.is_some().then(|| client.clone());
-        // It waits for the keyboard, and ends with the process.
+        // It waits for the keyboard, and ends with the program.
         thread::spawn(move || feed(input, escapes));
     }
     let errors = child.stderr.take().ok_or("no standard error")?;
@@ -460,53 +450,44 @@ fn window_size() -> Option<WindowSize> {
     })
 }
 
-/// Passes window changes on, and signals: the first of each to the remote program, the second ends this one.
-fn watch_signals(channel: Channel, before: Option<Termios>) -> io::Result<()> {
-    let mut signals = Signals::new([SIGWINCH, SIGINT, SIGTERM, SIGHUP, SIGQUIT])?;
-    thread::spawn(move || {
-        let mut seen = Vec::new();
-        for signal in &mut signals {
-            let remote = match signal {
-                SIGWINCH => {
-                    if let (Some(size), Some(_)) = (window_size(), &before) {
-                        _ = channel.resize(size);
-                    }
-                    continue;
+/// Tells the size of the terminal unless it is still `known`.
+fn resize(channel: &Channel, known: WindowSize) {
+    if let Some(size) = window_size().filter(|size| *size != known) {
+        // When it fails, the channel is gone, and the other threads notice.
+        _ = channel.resize(size);
+    }
+}
+
+/// Passes window changes on, and signals: the first of each to the remote program, the second ends this one. A hangup
+/// does both at once: whoever would send a second one is gone.
+fn pass_signals_on(client: &Client, channel: &Channel, raw_mode: bool) {
+    let (client, channel) = (client.clone(), channel.clone());
+    let mut seen = Vec::new();
+    terminal::on_signal(move |signal| {
+        let remote = match signal {
+            SIGWINCH => {
+                if raw_mode {
+                    resize(&channel, WindowSize::default());
                 }
-                SIGINT => Signal::INT,
-                SIGTERM => Signal::TERM,
-                SIGHUP => Signal::HUP,
-                _ => Signal::QUIT,
-            };
-            if seen.contains(&signal) || channel.signal(&remote).is_err() {
-                if let Some(before) = &before {
-                    _ = tcsetattr(io::stdin(), OptionalActions::Now, before);
-                }
-                process::exit(255);
+                return Reaction::Continue;
             }
-            seen.push(signal);
+            SIGINT => Signal::INT,
+            SIGTERM => Signal::TERM,
+            SIGHUP => Signal::HUP,
+            _ => Signal::QUIT,
+        };
+        if seen.contains(&signal) {
+            return Reaction::Exit(255);
         }
+        seen.push(signal);
+        // It may have to wait for room, and the second one must not.
+        let (client, channel) = (client.clone(), channel.clone());
+        thread::spawn(move || {
+            if channel.signal(&remote).is_err() || signal == SIGHUP {
+                client.disconnect();
+                terminal::exit(255);
+            }
+        });
+        Reaction::Continue
     });
-    Ok(())
-}
-
-/// A terminal in raw mode, until it is dropped.
-struct Raw {
-    before: Termios,
-}
-
-impl Raw {
-    fn enter(before: Termios) -> io::Result<Self> {
-        let mut raw = before.clone();
-        raw.make_raw();
-        tcsetattr(io::stdin(), OptionalActions::Now, &raw)?;
-        Ok(Self { before })
-    }
-}
-
-impl Drop for Raw {
-    fn drop(&mut self) {
-        // It fails only when the terminal is gone.
-        _ = tcsetattr(io::stdin(), OptionalActions::Now, &self.before);
-    }
 }

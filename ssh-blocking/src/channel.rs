@@ -12,10 +12,10 @@ use ssh_proto::{
     WindowSize,
 };
 
+use crate::Error;
+use crate::ExitStatus;
 use crate::core::{Call, Core, Gate, Interest, Wish};
 use crate::driver::Shared;
-use crate::error::Error;
-use crate::exit::ExitStatus;
 
 /// What every handle of a connection holds. The last one to go ends the connection.
 pub(crate) struct Owner<R: Role> {
@@ -365,7 +365,7 @@ impl<R: Role> Channel<R> {
     {
         let id = self.inner.id;
         self.shared()
-            .wait(Interest::Connection, None, "room for a request", |core| {
+            .wait(Interest::Room, None, "room for a request", |core| {
                 let Some(mut channel) = core.conn.channel(id) else {
                     return Some(Err(core.ended()));
                 };
@@ -509,11 +509,7 @@ impl Channel<ServerRole> {
     ///
     /// The channel is gone.
     pub fn send_exit(&self, status: &ExitStatus) -> Result<(), Error> {
-        self.command(false, |channel| match status {
-            ExitStatus::Code(code) => channel.send_exit_status(*code),
-            ExitStatus::Signal(signal) => channel.send_exit_signal(signal),
-            ExitStatus::Missing => Ok(()),
-        })
+        self.command(false, |channel| status.send(channel))
     }
 }
 

@@ -13,9 +13,9 @@ use ssh_proto::{
     RequestToken, Role, Stream, WriteError,
 };
 
+use crate::Error;
+use crate::ExitStatus;
 use crate::driver::Reader;
-use crate::error::Error;
-use crate::exit::ExitStatus;
 
 /// Calls that wait for the connection's own thread; beyond it nothing is read. A peer cannot make this queue grow.
 const MAX_CALLS: usize = 64;
@@ -29,6 +29,7 @@ pub(crate) enum Sorted<E> {
     /// For the connection's own thread.
     Call(E),
     Rekeyed,
+    Unblocked,
     Over(ssh_proto::Error),
 }
 
@@ -97,6 +98,8 @@ impl Gate {
 pub(crate) enum Interest<'a> {
     /// Anything that happens to the connection.
     Connection,
+    /// Room for a request that was blocked.
+    Room,
     Channel(ChannelId, &'a Arc<Gate>, Wish),
 }
 
@@ -105,7 +108,7 @@ impl Interest<'_> {
     pub(crate) const fn is_single(&self) -> bool {
         matches!(
             self,
-            Self::Connection | Self::Channel(_, _, Wish::State | Wish::Any)
+            Self::Connection | Self::Room | Self::Channel(_, _, Wish::State | Wish::Any)
         )
     }
 }
@@ -181,6 +184,8 @@ pub(crate) struct Core<R: Role> {
     pub(crate) followers: usize,
     waiting: u32,
     progress: Arc<Condvar>,
+    waiting_for_room: u32,
+    request_room: Arc<Condvar>,
     pub(crate) channels: BTreeMap<ChannelId, ChannelState>,
     pub(crate) inbox: VecDeque<R::Event>,
     pub(crate) calls: VecDeque<Call<R>>,
@@ -204,6 +209,7 @@ impl<R: Role> Core<R> {
         sort: Sort<R>,
         server: bool,
         progress: Arc<Condvar>,
+        request_room: Arc<Condvar>,
     ) -> Self {
         Self {
             conn,
@@ -227,6 +233,8 @@ impl<R: Role> Core<R> {
             followers: 0,
             waiting: 0,
             progress,
+            waiting_for_room: 0,
+            request_room,
             channels: BTreeMap::new(),
             inbox: VecDeque::new(),
             calls: VecDeque::new(),
@@ -252,12 +260,21 @@ impl<R: Role> Core<R> {
                 Sorted::Question(event) => self.inbox.push_back(event),
                 Sorted::Call(event) => self.calls.push_back(Call::Event(event)),
                 Sorted::Rekeyed => self.rekeys += 1,
+                Sorted::Unblocked => self.tell_room(),
                 Sorted::Over(error) => self.end(error),
             }
         }
         if self.waiting > 0 {
             self.wakes += u64::from(self.waiting);
             self.progress.notify_all();
+        }
+    }
+
+    /// Whoever has a request that was blocked tries again.
+    fn tell_room(&mut self) {
+        if self.waiting_for_room > 0 {
+            self.wakes += u64::from(self.waiting_for_room);
+            self.request_room.notify_all();
         }
     }
 
@@ -271,6 +288,7 @@ impl<R: Role> Core<R> {
         for state in self.channels.values_mut() {
             self.wakes += state.wake(Wish::Any);
         }
+        self.tell_room();
         for waker in std::mem::take(&mut self.at_end) {
             if let Some(waker) = waker.upgrade() {
                 // It fails only when the system is out of everything.
@@ -300,6 +318,7 @@ impl<R: Role> Core<R> {
             // Also whoever drives and waits for it.
             self.wakes += 1 + state.wake(Wish::Any);
         }
+        self.tell_room();
     }
 
     fn channel_events(&mut self, id: ChannelId) {
@@ -506,6 +525,7 @@ impl<R: Role> Core<R> {
     pub(crate) fn count(&mut self, interest: Interest<'_>, waits: bool) {
         let waiting = match interest {
             Interest::Connection => &mut self.waiting,
+            Interest::Room => &mut self.waiting_for_room,
             Interest::Channel(id, _, wish) => match self.channels.get_mut(&id) {
                 Some(state) => &mut state.waiting[wish as usize],
                 None => return,

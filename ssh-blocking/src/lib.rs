@@ -27,23 +27,24 @@ mod channel;
 mod client;
 mod core;
 mod driver;
-mod error;
-mod exit;
 mod forward;
 mod server;
 mod transport;
 
 pub use channel::{Channel, ServerChannel, Stderr};
 pub use client::{
-    Answerer, Asker, AuthOutcome, Child, ChildStderr, ChildStdin, ChildStdout, Client,
-    ClientOptions, Command, HostKeyPin, HostKeyPolicy, Method, Output, SessionInfo, Signer,
+    Answerer, Asker, Child, ChildStderr, ChildStdin, ChildStdout, Client, ClientOptions, Command,
+    HostKeyPolicy, Method, Output, Signer,
 };
-pub use error::{Error, HostKeyRefused};
-pub use exit::ExitStatus;
-pub use forward::{Forward, ForwardPolicy, ForwardTarget, Forwarding};
+pub use forward::{Forward, Forwarding};
 pub use server::{
-    Handler, MaxStartups, OpenVerdict, PendingChannel, Server, ServerConnection, ServerHandle,
-    ServerOptions, Session, Task, Verdict,
+    Handler, OpenVerdict, PendingChannel, Server, ServerConnection, ServerHandle, ServerOptions,
+    Task,
 };
 pub use ssh_proto;
+pub use ssh_proto::adapter::{
+    AuthOutcome, Error, ExitStatus, GrantedSession as Session, HostKeyPin, HostKeyRefused,
+    MaxStartups, SessionInfo, Verdict,
+};
+pub use ssh_proto::{ForwardPolicy, ForwardTarget};
 pub use transport::Transport;

@@ -6,7 +6,7 @@ use std::io::{ErrorKind, Read, Write};
 use std::time::{Duration, Instant};
 
 use common::{MIB, TestServer, pty};
-use ssh_blocking::ssh_proto::{Signal, WindowSize};
+use ssh_blocking::ssh_proto::{PtyRequest, Signal, WindowSize};
 use ssh_blocking::{Error, ExitStatus};
 
 #[test]
@@ -163,6 +163,41 @@ fn a_shell_on_a_terminal_sees_its_size_change() {
     assert_eq!(&line, b"99x11\n");
     stdin.write_all(b"q").unwrap();
     assert_eq!(child.wait().unwrap(), ExitStatus::Code(7));
+}
+
+/// A terminal that the test's server does not give.
+fn refused() -> PtyRequest {
+    PtyRequest {
+        term: "refused".into(),
+        ..pty(80, 24)
+    }
+}
+
+#[test]
+fn a_command_does_not_run_without_the_terminal_that_it_needs() {
+    let server = TestServer::start();
+    let client = server.client();
+    let error = client.exec("echo ran").pty(refused()).spawn().unwrap_err();
+    assert!(matches!(error, Error::Refused("pty-req")), "{error}");
+    server.seen.wait_for("closed");
+    assert!(!server.seen.has("exec echo ran"));
+    // With one it does.
+    let child = client.exec("echo ran").pty(pty(80, 24)).spawn().unwrap();
+    assert!(child.has_pty());
+    assert_eq!(child.wait_with_output().unwrap().stdout, b"ran\n");
+    assert!(server.seen.has("exec echo ran"));
+}
+
+#[test]
+fn a_command_that_may_do_without_a_terminal_runs_without_one() {
+    let server = TestServer::start();
+    let client = server.client();
+    for (request, given) in [(refused(), false), (pty(80, 24), true)] {
+        let child = client.exec("echo ran").try_pty(request).spawn().unwrap();
+        assert_eq!(child.has_pty(), given);
+        assert_eq!(child.wait_with_output().unwrap().stdout, b"ran\n");
+    }
+    assert!(!client.exec("echo ran").spawn().unwrap().has_pty());
 }
 
 #[test]

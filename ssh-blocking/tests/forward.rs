@@ -9,6 +9,7 @@ use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -52,6 +53,19 @@ fn path(name: &str) -> PathBuf {
     getrandom::fill(&mut unique).unwrap();
     let name = format!("ssh-{name}-{:016x}", u64::from_ne_bytes(unique));
     std::env::temp_dir().join(name)
+}
+
+/// A port to listen on: below those that the system gives to connections and to whoever leaves the choice to it, so that
+/// it is free again afterwards, and never the same one twice.
+fn free_port() -> u16 {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let first = 12_000 + (std::process::id() % 16_000) as u16;
+    loop {
+        let port = first + NEXT.fetch_add(1, Ordering::Relaxed);
+        if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
+            return port;
+        }
+    }
 }
 
 fn unix_target() -> PathBuf {
@@ -199,7 +213,7 @@ fn dynamic_forwards_go_where_each_connection_asks() {
     let server = server(generous());
     let client = client(&server);
     let target = tcp_target();
-    let closed = TcpListener::bind(ANY).unwrap().local_addr().unwrap().port();
+    let closed = free_port();
     let local = client.forward_dynamic(ANY).unwrap();
     let remote = client.forward_remote_dynamic(("localhost", 0)).unwrap();
     for forward in [&local, &remote] {
@@ -225,11 +239,9 @@ fn dynamic_forwards_go_where_each_connection_asks() {
 fn one_failed_connection_is_the_only_one() {
     let server = server(generous());
     let client = client(&server);
-    let spot = TcpListener::bind(ANY).unwrap();
-    let address = spot.local_addr().unwrap();
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()));
     let local = client.forward_local(ANY, address).unwrap();
     let remote = client.forward_remote(("localhost", 0), address).unwrap();
-    drop(spot);
     assert!(is_cut(&connect(&local)));
     assert!(is_cut(&connect(&remote)));
     let listener = TcpListener::bind(address).unwrap();
@@ -285,7 +297,9 @@ fn a_policy_that_listens_on_loopback_listens_nowhere_else() {
     assert!(client.direct_tcpip("127.0.0.1", target.port()).is_err());
     // A port that is taken is refused, and the next one is not.
     let taken = forward.port().unwrap();
-    assert!(client.forward_remote(("127.0.0.1", taken), target).is_err());
+    for bind in ["127.0.0.1", "localhost", ""] {
+        assert!(client.forward_remote((bind, taken), target).is_err());
+    }
     drop(client.forward_remote(("localhost", 0), target).unwrap());
 }
 
@@ -294,8 +308,11 @@ fn stopping_cuts_connections_and_frees_the_port_and_the_client_goes_on() {
     let server = server(generous());
     let client = client(&server);
     let target = tcp_target();
-    let local = client.forward_local(ANY, target).unwrap();
-    let remote = client.forward_remote(("localhost", 0), target).unwrap();
+    let ports = [free_port(), free_port()];
+    let here = (Ipv4Addr::LOCALHOST, ports[0]);
+    let local = client.forward_local(here, target).unwrap();
+    let there = ("localhost", ports[1]);
+    let remote = client.forward_remote(there, target).unwrap();
     let dynamic = client.forward_dynamic(ANY).unwrap();
     let asking = connect(&dynamic);
     let streams: Vec<_> = [&local, &remote]
@@ -308,7 +325,6 @@ fn stopping_cuts_connections_and_frees_the_port_and_the_client_goes_on() {
     // So that the channels are open.
     exchange_tcp(&connect(&local));
     exchange_tcp(&connect(&remote));
-    let ports = [local.port().unwrap(), remote.port().unwrap()];
     local.stop();
     remote.stop();
     dynamic.stop();
@@ -319,9 +335,7 @@ fn stopping_cuts_connections_and_frees_the_port_and_the_client_goes_on() {
             TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_err()
         });
     }
-    let again = client
-        .forward_remote(("localhost", ports[1]), target)
-        .unwrap();
+    let again = client.forward_remote(there, target).unwrap();
     assert_eq!(again.port(), Some(ports[1]));
     exchange_tcp(&connect(&again));
 }
@@ -331,8 +345,10 @@ fn forwards_end_with_the_connection() {
     let server = server(generous());
     let client = client(&server);
     let target = tcp_target();
-    let local = client.forward_local(ANY, target).unwrap();
-    let remote = client.forward_remote(("localhost", 0), target).unwrap();
+    let here = (Ipv4Addr::LOCALHOST, free_port());
+    let local = client.forward_local(here, target).unwrap();
+    let there = ("localhost", free_port());
+    let remote = client.forward_remote(there, target).unwrap();
     let streams: Vec<_> = [&local, &remote, &local, &remote]
         .map(|forward| {
             let mut stream = connect(forward);

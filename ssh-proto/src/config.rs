@@ -70,6 +70,10 @@ pub struct TransportConfig {
     pub hexdump: bool,
     /// Names of the caller's own.
     pub own: Extensions,
+    /// Record everything that is done to the connection (feature `replay`): see [`replay`](crate::replay).
+    /// **The recording holds secrets.**
+    #[cfg(any(test, feature = "replay"))]
+    pub record: bool,
 }
 
 impl Default for TransportConfig {
@@ -84,6 +88,8 @@ impl Default for TransportConfig {
             log: LogLevel::default(),
             hexdump: false,
             own: Extensions::default(),
+            #[cfg(any(test, feature = "replay"))]
+            record: false,
         }
     }
 }

@@ -342,9 +342,11 @@ pub enum Misuse {
     ChannelState(&'static str),
     /// A limit of [`Limits`](crate::limits::Limits) stands against it.
     Limit(&'static str),
-    /// Too much output is waiting, or a key exchange is under way. No event announces that this is over: try again
-    /// once output was consumed, or the peer was heard.
+    /// Too much output is waiting, or too much of our own behind a key exchange. When there is room again,
+    /// [`Unblocked`](crate::ClientEvent::Unblocked) says so, once for all commands that were refused.
     Blocked,
+    /// It belongs to a later stage of the connection: a banner, before the client has asked to authenticate.
+    TooEarly,
     /// An argument cannot be sent, such as an empty user name or a name with a comma.
     Argument(&'static str),
     /// An attempt to authenticate is still unanswered.
@@ -362,6 +364,7 @@ impl fmt::Display for Misuse {
             Self::ChannelState(why) => write!(f, "not possible on this channel: {why}"),
             Self::Limit(what) => write!(f, "limit reached: {what}"),
             Self::Blocked => f.write_str("blocked: too much output is waiting"),
+            Self::TooEarly => f.write_str("too early"),
             Self::Argument(why) => write!(f, "unusable argument: {why}"),
             Self::AttemptPending => f.write_str("an authentication attempt is still pending"),
         }

@@ -133,19 +133,24 @@
     )
 )]
 
+pub mod adapter;
 mod auth;
 mod channel;
 pub mod config;
 mod connection;
 mod crypto;
 pub mod error;
+mod forward;
 mod kex;
 pub mod key;
 pub mod limits;
 pub mod log;
 pub mod msg;
 pub mod names;
+mod note;
 mod packet;
+#[cfg(any(test, feature = "replay"))]
+pub mod replay;
 pub mod secret;
 pub mod socks;
 mod transport;
@@ -171,6 +176,7 @@ pub use connection::role::{ClientRole, Role, ServerRole};
 pub use connection::{Client, Connection, Server, Session};
 pub use crypto::drbg::Seed;
 pub use error::{DisconnectReason, Error, Misuse, WriteError};
+pub use forward::{ForwardPolicy, ForwardTarget, ListenOn};
 pub use kex::{DirectionAlgorithms, Negotiated};
 pub use packet::{Draft, Input};
 pub use secret::Secret;

@@ -1,6 +1,7 @@
-//! The bounds that a caller may set, in one place. A few that no caller has reason to change stand where they are
-//! enforced: the marks of the output, the length of a PING, the number of EXT_INFO.
+//! Every bound, in one place (rule 4 of the house): first those that a caller may set, then those that nobody has reason
+//! to change. Each has a test that reaches it.
 
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 /// The most data that one packet of ours carries, in bytes. Two such packets fill one segment of a loopback socket
@@ -47,14 +48,15 @@ pub struct Limits {
     pub auth_requests: u32,
     /// Queries whether a public key would do.
     pub public_key_queries: u32,
-    /// The longest user name.
+    /// The longest user name. A server refuses a longer one as it refuses any other; to a client it is
+    /// [`Misuse::Limit`](crate::Misuse::Limit).
     pub user_len: usize,
-    /// The longest password.
+    /// The longest password, and the longest answer to a prompt. As [`user_len`](Self::user_len).
     pub password_len: usize,
     /// Prompts, and answers, of one keyboard-interactive round.
     pub prompts: usize,
-    /// The longest prompt, instruction or banner, and the longest text of DISCONNECT and DEBUG that
-    /// is kept.
+    /// The longest prompt, instruction or banner, and the longest text of DISCONNECT and DEBUG. What the peer's have
+    /// beyond it is not kept.
     pub text_len: usize,
     /// Names of methods that a client keeps from one refusal; the rest is passed over.
     pub auth_methods: usize,
@@ -73,7 +75,9 @@ pub struct Limits {
     /// Listeners of one connection that a client has asked for, or that a server has granted or is being asked about.
     /// Beyond it a command is [`Misuse::Limit`](crate::Misuse::Limit), and the peer is refused.
     pub forwards: usize,
-    /// The longest command, subsystem name, or data of a request that the caller defines.
+    /// The longest data of one request, of its reply, of one open and of its confirmation, in either direction: all
+    /// that follows the fields that each of them has, as it is encoded. So a command, or the name of a subsystem, may
+    /// have four bytes less. Beyond it a command is [`Misuse::Limit`](crate::Misuse::Limit), and the peer is refused.
     pub request_len: usize,
     /// The longest terminal name.
     pub term_len: usize,
@@ -97,6 +101,9 @@ pub struct Limits {
     pub log_records: usize,
     /// Connection events that wait for the caller; then input stops.
     pub events: usize,
+    /// Text of a recording that waits to be taken (feature `replay`); what it exceeds this with is kept, and then the
+    /// recording stops.
+    pub recording_len: usize,
 }
 
 impl Default for Limits {
@@ -138,6 +145,7 @@ impl Default for Limits {
             window_budget: 64 * 1024 * 1024,
             log_records: 256,
             events: 64,
+            recording_len: 16 * 1024 * 1024,
         }
     }
 }
@@ -203,3 +211,76 @@ impl Default for RekeyLimits {
         }
     }
 }
+
+// The output (`packet/output.rs`), in bytes that wait to be written.
+
+/// Channel data stops here: what one write to a socket takes at best. Loopback's segments hold 65,483 bytes, and two
+/// full packets fit one of them whatever the cipher.
+pub(crate) const DATA_MARK: usize = 65_480;
+/// Our own requests stop above this: data never fills the room that they need.
+pub(crate) const REQUEST_MARK: usize = DATA_MARK + 16 * 1024;
+/// Input stops above this: replies always have room below it.
+pub(crate) const REPLY_MARK: usize = DATA_MARK + 128 * 1024;
+/// Input that was stopped goes on from here, and not for a packet or two.
+pub(crate) const RESUME_MARK: usize = REPLY_MARK - 32 * 1024;
+/// Our own messages behind a key exchange stop above this: there is no room to be waited for, only its end.
+pub(crate) const OWN_HELD_MARK: usize = 16 * 1024;
+
+// The transport layer (`transport`, `connection/spine.rs`).
+
+/// The longest PING that is answered, and that is sent, in bytes of its data. OpenSSH's have eight.
+pub(crate) const PING_LEN: usize = 256;
+/// How many EXT_INFO a peer may send (RFC 8308 section 2.4: after NEWKEYS, and before SUCCESS).
+pub(crate) const EXT_INFOS: u8 = 2;
+/// The longest EXT_INFO that is read, in bytes of its payload. OpenSSH's has about 300.
+pub(crate) const EXT_INFO_LEN: usize = 16 * 1024;
+/// RFC 4344 section 3.1: "an implementation SHOULD rekey after at most 2**31 packets".
+pub(crate) const REKEY_PACKETS: u64 = 1 << 31;
+/// Exchanges of the peer further apart than this are not counted towards [`Limits::cheap_rekeys`].
+pub(crate) const CHEAP_REKEY_TIME: Duration = Duration::from_secs(10);
+/// The same, in bytes of either direction. The peer may have asked for few bytes and mean it: OpenSSH with `RekeyLimit
+/// 1M` begins after half of that, with anything below 512K after each full packet, and what it counts may all be what it
+/// has received.
+pub(crate) const CHEAP_REKEY_BYTES: u64 = 16 * 1024;
+/// So many packets are sealed and opened with one AEAD key: neither the 32-bit sequence number nor the 64-bit invocation
+/// counter has gone around by then.
+pub(crate) const AEAD_RECORDS: u64 = 1 << 32;
+
+// Authentication (`auth`).
+
+/// RFC 4253 section 6.1: "All implementations MUST be able to process packets with an uncompressed payload length of
+/// 32768 bytes or less". No longer request, prompt or banner is sent, since a peer may refuse it.
+pub(crate) const AUTH_PAYLOAD_LEN: usize = 32_768;
+
+// Channels (`channel`).
+
+/// The largest data packet that is announced and taken: what every peer announces.
+pub(crate) const MAX_PACKET: u32 = 32 * 1024;
+/// The first receive window where the budget allows it: what every peer is used to.
+pub(crate) const FIRST_WINDOW: u32 = 2 * 1024 * 1024;
+/// The window that every channel is sure of, however many there are, lies between these: see
+/// [`Limits::window_budget`].
+pub(crate) const SURE_WINDOW: RangeInclusive<u32> = 1024..=64 * 1024;
+/// Refusals that may wait behind open questions, for each question that may be open and one more.
+pub(crate) const REFUSALS_PER_QUESTION: usize = 64;
+/// Blocks kept for the next read: what a reader and a few slow channels have in use at once.
+pub(crate) const SPARE_BLOCKS: usize = 4;
+/// So much dead memory in blocks that hold unread data is tolerated, in bytes, or as much as there is unread data when
+/// that is more. Three of the largest blocks: compacting any sooner would copy more than it frees.
+pub(crate) const BLOCK_WASTE: usize = 384 * 1024;
+/// The memory that the copied end of a queue keeps when it is emptied, in bytes: as much as a channel is sure of at the most.
+pub(crate) const TAIL_KEPT: usize = 64 * 1024;
+
+// Keys (`key`).
+
+/// The longest private key file that is read, in bytes. One of a key of 8,192 bits has about 6 KiB.
+pub(crate) const KEY_FILE_LEN: usize = 64 * 1024;
+/// The longest public key blob that is read, in bytes. The longest in use, certificates, have a few KiB.
+pub(crate) const KEY_BLOB_LEN: usize = 64 * 1024;
+/// RFC 4250 section 4.6.1: "Names [...] MUST NOT be longer than 64 characters."
+pub(crate) const KEY_NAME_LEN: usize = 64;
+/// The longest salt of an encrypted private key, in bytes. OpenSSH's has 16.
+#[cfg(feature = "encrypted-keys")]
+pub(crate) const KEY_SALT_LEN: usize = 64;
+/// The sizes of RSA keys that signatures are verified with: what OpenSSH can make, but for those that are too short.
+pub(crate) const RSA_BITS: RangeInclusive<u32> = 2_048..=16_384;

@@ -3,6 +3,7 @@
 //! ```text
 //! sshd-tokio --port P --host-key FILE... --authorized-keys FILE [--password USER:PASS]...
 //!            [--subsystem NAME=COMMAND]... [--bind ADDR] [--max-connections N] [--threads N]
+//!            [--allow-forwarding] [--gateway-ports]
 //! ```
 //!
 //! There are as many threads as processors, unless `--threads` says otherwise.
@@ -32,11 +33,12 @@ use rustix::termios::{OptionalActions, Winsize, tcgetattr, tcgetpgrp, tcsetattr,
 use ssh_tokio::ssh_proto::config::{AuthMethod, HostKey, ServerConfig};
 use ssh_tokio::ssh_proto::key::{PrivateKey, PublicKey};
 use ssh_tokio::ssh_proto::{
-    ChannelId, ExitSignal, LoginAttempt, OpenKind, PtyRequest, Secret, Signal, WindowSize,
+    ChannelId, ExitSignal, ForwardAddress, LoginAttempt, OpenKind, PtyRequest, Secret, Signal,
+    WindowSize,
 };
 use ssh_tokio::{
-    ExitStatus, Handler, MaxStartups, OpenVerdict, Server, ServerChannel, ServerOptions, Session,
-    Task, Verdict,
+    ExitStatus, ForwardPolicy, Forwarding, Handler, MaxStartups, OpenVerdict, Server,
+    ServerChannel, ServerConnection, ServerOptions, Session, Task, Verdict,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::unix::pipe;
@@ -73,6 +75,8 @@ struct Arguments {
     subsystems: Vec<(String, OsString)>,
     max_connections: Option<usize>,
     threads: Option<usize>,
+    allow_forwarding: bool,
+    gateway_ports: bool,
 }
 
 fn arguments() -> Result<Arguments, Failure> {
@@ -102,10 +106,16 @@ fn arguments() -> Result<Arguments, Failure> {
                 arguments.max_connections = Some(parser.value()?.parse()?);
             }
             Long("threads") => arguments.threads = Some(parser.value()?.parse()?),
+            Long("allow-forwarding") => arguments.allow_forwarding = true,
+            Long("gateway-ports") => arguments.gateway_ports = true,
             Long("help") => {
                 println!(
                     "sshd-tokio --port P --host-key FILE... --authorized-keys FILE [--password USER:PASS]...\n     \
-                     [--subsystem NAME=COMMAND]... [--bind ADDR] [--max-connections N] [--threads N]"
+                     [--subsystem NAME=COMMAND]... [--bind ADDR] [--max-connections N] [--threads N]\n     \
+                     [--allow-forwarding] [--gateway-ports]\n\n\
+                     Nothing is forwarded unless --allow-forwarding is given: then users may have this server\n\
+                     connect to any host, port and Unix socket that it can reach, and listen on Unix sockets and on\n\
+                     ports of its loopback addresses. --gateway-ports lets them listen on all its addresses."
                 );
                 std::process::exit(0);
             }
@@ -156,9 +166,20 @@ async fn serve(arguments: Arguments) -> Result<(), Failure> {
         passwords: arguments.passwords,
         subsystems: arguments.subsystems.into_iter().collect(),
     });
+    let mut policy = ForwardPolicy::new();
+    if arguments.allow_forwarding {
+        policy = policy
+            .connect(|_| true)
+            .listen_on_paths(|_| true)
+            .listen_on_loopback();
+        if arguments.gateway_ports {
+            policy = policy.listen_anywhere();
+        }
+    }
     let mut options = ServerOptions::new(config, move |peer| User {
         users: Arc::clone(&users),
         peer,
+        forwarding: Forwarding::new(policy.clone()),
         running: BTreeMap::new(),
     });
     if let Some(max) = arguments.max_connections {
@@ -219,6 +240,7 @@ struct Users {
 struct User {
     users: Arc<Users>,
     peer: Option<SocketAddr>,
+    forwarding: Forwarding,
     running: BTreeMap<ChannelId, Running>,
 }
 
@@ -234,6 +256,22 @@ struct Running {
 }
 
 impl Handler for User {
+    fn connected(&mut self, connection: &ServerConnection) {
+        self.forwarding.connected(connection);
+    }
+
+    async fn check_forward(&mut self, address: &ForwardAddress) -> Option<u16> {
+        self.forwarding.check_forward(address).await
+    }
+
+    fn forward_granted(&mut self, address: &ForwardAddress) {
+        self.forwarding.granted(address);
+    }
+
+    async fn check_cancel_forward(&mut self, address: &ForwardAddress) -> bool {
+        self.forwarding.cancel(address).await
+    }
+
     async fn check_auth_password(&mut self, attempt: &LoginAttempt, password: &Secret) -> Verdict {
         let mut verdict = Verdict::Refuse;
         for (user, right) in &self.users.passwords {
@@ -259,7 +297,7 @@ impl Handler for User {
     async fn check_channel_open(&mut self, kind: &OpenKind) -> OpenVerdict {
         match kind {
             OpenKind::Session => OpenVerdict::Accept,
-            _ => OpenVerdict::refuse(),
+            other => self.forwarding.check_open(other),
         }
     }
 

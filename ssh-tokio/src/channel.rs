@@ -14,11 +14,11 @@ use ssh_proto::{
 };
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use crate::Error;
+use crate::ExitStatus;
 use crate::copy::{copy_from, copy_to};
 use crate::core::{ChannelState, Core, Interest, Shared, must_wait};
-use crate::error::Error;
 use crate::events::ChannelEvents;
-use crate::exit::ExitStatus;
 use crate::split::{ReadHalf, WriteHalf};
 use crate::waiters::Wish;
 
@@ -248,6 +248,25 @@ impl<R: Role> Channel<R> {
         })
     }
 
+    /// Tells the peer that nothing more is read here, while writing goes on (`eow@openssh.com`), and drops what comes. To
+    /// a peer of this library, further writes fail as to a closed pipe; others may ignore it. OpenSSH sends it to OpenSSH
+    /// only.
+    ///
+    /// Cancellation: it was done or it was not.
+    ///
+    /// # Errors
+    ///
+    /// The channel is gone.
+    pub async fn shutdown_read(&self) -> Result<(), Error> {
+        self.command(false, |channel| {
+            channel.end_of_write()?;
+            channel.discard(Stream::DATA);
+            Ok(())
+        })
+        .await?;
+        Ok(())
+    }
+
     /// Closes the channel in both directions. What was written before still leaves; what the peer sends now is lost.
     pub fn close(&self) {
         self.shared().act(|core| {
@@ -472,12 +491,7 @@ impl Channel<ServerRole> {
     ///
     /// The channel is gone.
     pub async fn send_exit(&self, status: &ExitStatus) -> Result<(), Error> {
-        self.command(false, |channel| match status {
-            ExitStatus::Code(code) => channel.send_exit_status(*code),
-            ExitStatus::Signal(signal) => channel.send_exit_signal(signal),
-            ExitStatus::Missing => Ok(()),
-        })
-        .await?;
+        self.command(false, |channel| status.send(channel)).await?;
         Ok(())
     }
 }

@@ -15,8 +15,9 @@ use ssh_proto::{
     RequestToken, Role, Seed, Stream, WriteError,
 };
 
-use crate::error::Error;
-use crate::exit::ExitStatus;
+use crate::Error;
+use crate::ExitStatus;
+use crate::forward::Routes;
 use crate::waiters::{Waiters, Wakes, Wish};
 
 /// Calls that wait for the attendant; beyond it nothing is read. A peer cannot make this queue grow.
@@ -42,6 +43,7 @@ pub(crate) enum Sorted<E> {
     /// For the attendant.
     Call(E),
     Rekeyed,
+    Unblocked,
     Over(ssh_proto::Error),
 }
 
@@ -69,6 +71,8 @@ pub(crate) struct ChannelState {
     pub(crate) closed: bool,
     /// Requests whose reply somebody wants.
     pub(crate) replies: BTreeMap<RequestId, Option<bool>>,
+    /// The peer reads no more of what is written.
+    pub(crate) unread: bool,
     /// Streams whose data was thrown away for want of a reader.
     pub(crate) discarded: [bool; 2],
 }
@@ -109,6 +113,8 @@ pub(crate) struct Core<R: Role> {
     attending: bool,
     /// Global requests whose reply somebody waits for.
     pub(crate) replies: BTreeMap<RequestId, Option<Option<Vec<u8>>>>,
+    /// On a client: what the server listens for.
+    pub(crate) routes: Routes,
     /// Key exchanges after the first.
     pub(crate) rekeys: u64,
     pub(crate) io_error: Option<Error>,
@@ -132,6 +138,10 @@ impl<R: Role> Core<R> {
                 Sorted::Question(event) => self.inbox.push_back(event),
                 Sorted::Call(event) => self.calls.push_back(Call::Event(event)),
                 Sorted::Rekeyed => self.rekeys += 1,
+                Sorted::Unblocked => {
+                    self.waiters.wake(Wish::ROOM, &mut self.wakes);
+                    continue;
+                }
                 Sorted::Over(error) => self.end(error),
             }
             self.waiters.wake(Wish::STATE, &mut self.wakes);
@@ -173,6 +183,10 @@ impl<R: Role> Core<R> {
                 ChannelEvent::Data(Stream::STDERR) => Wish::STDERR,
                 ChannelEvent::Data(_) => Wish::READ,
                 ChannelEvent::Writable => Wish::WRITE,
+                ChannelEvent::EndOfWrite => {
+                    state.unread = true;
+                    Wish::WRITE
+                }
                 ChannelEvent::Eof => {
                     state.eof = true;
                     Wish::READ.and(Wish::STDERR).and(Wish::STATE)
@@ -379,6 +393,10 @@ impl<R: Role> Core<R> {
         parts: &[&[u8]],
         waker: &Waker,
     ) -> Poll<Result<usize, Error>> {
+        let unread = self.channels.get(&id).is_some_and(|state| state.unread);
+        if unread && stream == Stream::DATA {
+            return Poll::Ready(Err(Error::ChannelClosed));
+        }
         let Some(mut channel) = self.conn.channel(id) else {
             return Poll::Ready(Err(self.ended()));
         };
@@ -408,15 +426,7 @@ impl<R: Role> Core<R> {
         waker: &Waker,
     ) -> Poll<Result<usize, Error>> {
         match written {
-            Ok(len) => {
-                // Another stream of the channel may wait in the same line, and has just lost its place.
-                if let Some(state) = self.channels.get_mut(&id)
-                    && !state.waiters.is_empty()
-                {
-                    state.waiters.wake(Wish::WRITE, &mut self.wakes);
-                }
-                Poll::Ready(Ok(len))
-            }
+            Ok(len) => Poll::Ready(Ok(len)),
             Err(WriteError::Blocked) => {
                 self.register(id, Wish::WRITE, waker);
                 Poll::Pending
@@ -479,6 +489,7 @@ impl<R: Role> Shared<R> {
                 calls: VecDeque::new(),
                 attending: false,
                 replies: BTreeMap::new(),
+                routes: Routes::default(),
                 rekeys: 0,
                 io_error: None,
                 over: None,
@@ -518,19 +529,33 @@ impl<R: Role> Shared<R> {
         interest: Interest,
         mut ready: impl FnMut(&mut Core<R>) -> Option<T>,
     ) -> Result<T, Error> {
-        let mut waiting = Waiting {
-            shared: self,
-            interest,
-            key: 0,
-        };
+        let mut waiting = self.waiting(interest);
         std::future::poll_fn(|cx| waiting.poll(cx, &mut ready)).await
     }
 
+    /// The same for a `poll_` method, again and again.
+    pub(crate) const fn waiting(&self, interest: Interest) -> Waiting<'_, R> {
+        Waiting {
+            shared: self,
+            interest,
+            key: 0,
+        }
+    }
+
+    /// Waits until the connection has ended.
+    pub(crate) async fn over(&self) {
+        // What it says is why.
+        _ = self
+            .wait(Interest::Connection(Wish::STATE), |_| None::<()>)
+            .await;
+    }
+
     /// The next call for the attendant, once it is there; `None` when the connection has ended. No waker is registered:
-    /// the driver polls the attendant whenever there may be a call.
-    pub(crate) async fn next_call(&self) -> Option<Call<R>> {
+    /// the driver polls the attendant whenever there may be a call, or room for what `tidy` left undone.
+    pub(crate) async fn next_call(&self, tidy: fn(&mut Core<R>)) -> Option<Call<R>> {
         std::future::poll_fn(|_| {
             let mut core = self.lock();
+            tidy(&mut core);
             let call = core.calls.pop_front();
             core.attending = call.is_some();
             match call {
@@ -548,14 +573,14 @@ impl<R: Role> Shared<R> {
 }
 
 /// A future that waits. Its place in the list is given up with it.
-struct Waiting<'a, R: Role> {
+pub(crate) struct Waiting<'a, R: Role> {
     shared: &'a Shared<R>,
     interest: Interest,
     key: u64,
 }
 
 impl<R: Role> Waiting<'_, R> {
-    fn poll<T>(
+    pub(crate) fn poll<T>(
         &mut self,
         cx: &Context<'_>,
         ready: &mut impl FnMut(&mut Core<R>) -> Option<T>,

@@ -13,8 +13,8 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::task::JoinHandle;
 
 use crate::BoxFuture;
+use crate::Error;
 use crate::core::Shared;
-use crate::error::Error;
 use crate::pump::{LogCallback, Pump, verdict};
 
 /// Answers questions of the peer. What it runs was written by others.
@@ -72,6 +72,11 @@ where
             pump: Pump::new(Arc::clone(&shared), io, log),
             shared,
         }
+    }
+
+    #[cfg(feature = "replay")]
+    pub(crate) fn record_to(&mut self, callback: crate::pump::RecordingCallback) {
+        self.pump.record_to(callback);
     }
 }
 

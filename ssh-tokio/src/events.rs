@@ -9,9 +9,9 @@ use std::task::{Context, Poll};
 use futures_core::Stream;
 use ssh_proto::{ClientRole, Role};
 
+use crate::Error;
+use crate::ExitStatus;
 use crate::channel::{Channel, Owner};
-use crate::error::Error;
-use crate::exit::ExitStatus;
 use crate::waiters::Wish;
 
 /// Something that happened on a channel besides data.

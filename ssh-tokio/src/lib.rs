@@ -30,6 +30,12 @@
 //! ([`enable_time`](tokio::runtime::Builder::enable_time)), since the stages of the protocol have deadlines
 //! ([`Deadlines`](ssh_proto::limits::Deadlines)).
 //!
+//! # Forwarding
+//!
+//! [`Client::forward_local`] and its siblings give a [`Forward`]: the listener and all its connections in one value, which
+//! works while it [runs](Forward::run), or in the one task that [`Forward::spawn`] starts. A server's [`Handler`] delegates
+//! to a [`Forwarding`], which does what its [`ForwardPolicy`] grants, in tasks that end with the connection.
+//!
 //! # Cancellation
 //!
 //! Every future of this crate may be dropped at any time: it then has done nothing, or has been cleaned up after. What
@@ -48,9 +54,9 @@ mod client;
 mod copy;
 mod core;
 mod driver;
-mod error;
 mod events;
-mod exit;
+mod forward;
+mod pending;
 mod pump;
 mod server;
 mod split;
@@ -60,20 +66,23 @@ use std::pin::Pin;
 
 pub use channel::{Channel, ServerChannel, Stderr};
 pub use client::{
-    Answerer, Asker, AuthOutcome, Child, ChildStderr, ChildStdin, ChildStdout, Client,
-    ClientOptions, Command, HostKeyAsker, HostKeyPin, HostKeyPolicy, Method, Output, SessionInfo,
-    Signer,
+    Answerer, Asker, Child, ChildStderr, ChildStdin, ChildStdout, Client, ClientOptions, Command,
+    HostKeyAsker, HostKeyPolicy, Method, Output, Signer,
 };
 pub use driver::Driver;
-pub use error::{Error, HostKeyRefused};
 pub use events::{ChannelEvent, ChannelEvents, Event, Events};
-pub use exit::ExitStatus;
+pub use forward::{Forward, ForwardHandle, Forwarding};
 pub use server::{
-    Handler, MaxStartups, OpenVerdict, PendingChannel, PendingFn, Server, ServerConnection,
-    ServerHandle, ServerOptions, Session, Task, Verdict,
+    Handler, OpenVerdict, PendingChannel, PendingFn, Server, ServerConnection, ServerHandle,
+    ServerOptions, Task,
 };
 pub use split::{ReadHalf, WriteHalf};
 pub use ssh_proto;
+pub use ssh_proto::adapter::{
+    AuthOutcome, Error, ExitStatus, GrantedSession as Session, HostKeyPin, HostKeyRefused,
+    MaxStartups, SessionInfo, Verdict,
+};
+pub use ssh_proto::{ForwardPolicy, ForwardTarget};
 
 /// A future on the heap.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;

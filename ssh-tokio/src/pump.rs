@@ -17,8 +17,8 @@ use ssh_proto::{Input, Role};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Sleep;
 
+use crate::Error;
 use crate::core::{Shared, now};
-use crate::error::Error;
 use crate::waiters::Wish;
 
 /// After so much idle time the buffers are given back.
@@ -35,7 +35,16 @@ thread_local! {
     static SPARE: Cell<Option<Input>> = const { Cell::new(None) };
 }
 
+/// Gives a buffer to the connections of this worker. The largest one stays: it serves who says little as well as who says
+/// much, who would have to ask for a larger one each time.
+fn share(back: Option<Input>) {
+    let largest = [SPARE.take(), back].into_iter().flatten();
+    SPARE.set(largest.max_by_key(Input::capacity));
+}
+
 pub(crate) type LogCallback = Box<dyn FnMut(&LogRecord) + Send>;
+#[cfg(feature = "replay")]
+pub(crate) type RecordingCallback = Box<dyn FnMut(&str) + Send>;
 
 /// How far the end of the connection is.
 ///
@@ -77,6 +86,8 @@ pub(crate) struct Pump<T, R: Role> {
     sleep: Option<Pin<Box<Sleep>>>,
     armed: Option<Instant>,
     log: Option<LogCallback>,
+    #[cfg(feature = "replay")]
+    recording: Option<RecordingCallback>,
 }
 
 impl<T, R> Pump<T, R>
@@ -103,7 +114,15 @@ where
             sleep: None,
             armed: None,
             log,
+            #[cfg(feature = "replay")]
+            recording: None,
         }
+    }
+
+    /// Hands the recording over from now on. The connection was made to record.
+    #[cfg(feature = "replay")]
+    pub(crate) fn record_to(&mut self, callback: RecordingCallback) {
+        self.recording = Some(callback);
     }
 
     /// Works until there is nothing to do now. `attend` is polled whenever something may have happened. Ready when the
@@ -207,7 +226,6 @@ where
             if mute {
                 out.clear();
             }
-            core.waiters.wake(Wish::ROOM, &mut core.wakes);
             true
         });
         if some {
@@ -263,7 +281,7 @@ where
                 // Nothing of a packet is in it: others can use it meanwhile.
                 let at = self.last_active;
                 let back = self.shared.lock().conn.handle_input(input, at);
-                SPARE.set(back);
+                share(back);
                 self.rested = true;
                 return false;
             }
@@ -380,6 +398,13 @@ where
     }
 
     fn drain_log(&mut self) {
+        #[cfg(feature = "replay")]
+        if let Some(callback) = &mut self.recording {
+            let text = self.shared.lock().conn.take_recording();
+            if let Some(text) = text.filter(|text| !text.is_empty()) {
+                callback(&text);
+            }
+        }
         let Some(log) = &mut self.log else {
             return;
         };
@@ -467,6 +492,13 @@ impl<T, R: Role> Drop for Pump<T, R> {
             core.drive.waker.take()
         });
         drop(waker);
+        #[cfg(feature = "replay")]
+        if let Some(callback) = &mut self.recording {
+            let rest = self.shared.lock().conn.finish_recording();
+            if let Some(text) = rest {
+                callback(&text);
+            }
+        }
     }
 }
 

@@ -15,7 +15,7 @@ impl Wish {
     pub(crate) const WRITE: Self = Self(4);
     /// Open confirmations, replies, the exit status, EOF, CLOSE; of a connection whatever is not about a channel.
     pub(crate) const STATE: Self = Self(8);
-    /// Output has left or an answer may have come: there may be room for a request of ours.
+    /// There is room for requests of ours again, or an answer may have come that the next one waits for.
     pub(crate) const ROOM: Self = Self(16);
     pub(crate) const ANY: Self = Self(31);
 
@@ -91,10 +91,6 @@ impl Waiters {
                 wakes.add(self.list.swap_remove(at).waker);
             }
         }
-    }
-
-    pub(crate) const fn is_empty(&self) -> bool {
-        self.list.is_empty()
     }
 }
 

@@ -6,35 +6,14 @@
 mod common;
 
 use std::future::Future;
-use std::pin::pin;
 use std::sync::Arc;
-use std::task::Poll;
 use std::time::Duration;
 
-use common::{Seen, config, keys, log_in, options, serve, server, soon};
+use common::{Seen, config, keys, log_in, next_cut, options, polls, serve, server, soon};
 use ssh_tokio::ssh_proto::ClientConfig;
 use ssh_tokio::ssh_proto::config::ServerConfig;
 use ssh_tokio::{Client, Error, Server, ServerOptions};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
-
-/// Polls a future so many times at the most, then drops it.
-async fn polls<T>(limit: usize, future: impl Future<Output = T>) -> Option<T> {
-    let mut future = pin!(future);
-    let mut done = 0;
-    std::future::poll_fn(|cx| {
-        if done == limit {
-            return Poll::Ready(None);
-        }
-        done += 1;
-        match future.as_mut().poll(cx) {
-            Poll::Ready(output) => Poll::Ready(Some(output)),
-            // The last poll is the last: nobody would wake it again.
-            Poll::Pending if done == limit => Poll::Ready(None),
-            Poll::Pending => Poll::Pending,
-        }
-    })
-    .await
-}
 
 /// A server, and what counts its connections.
 struct Counted {
@@ -120,11 +99,6 @@ impl Counted {
         driver.await?;
         result
     }
-}
-
-/// Cuts at 0, 1, 2, .. polls, until the scenario gets to its end; sparser as it gets longer.
-fn next_cut(cut: usize) -> usize {
-    cut + 1 + cut / 40
 }
 
 #[tokio::test]

@@ -123,6 +123,44 @@ async fn a_shell_on_a_terminal_hears_of_sizes() {
     server.seen.wait_for("closed").await;
 }
 
+/// A terminal of this kind; the test's server does not give "refused".
+fn terminal(term: &str) -> PtyRequest {
+    PtyRequest {
+        term: term.into(),
+        ..PtyRequest::default()
+    }
+}
+
+#[tokio::test]
+async fn a_command_does_not_run_without_the_terminal_that_it_needs() {
+    let server = TestServer::start().await;
+    let client = server.client().await;
+    let command = client.exec("echo ran").pty(terminal("refused"));
+    let error = soon(command.spawn()).await.unwrap_err();
+    assert!(matches!(error, Error::Refused("pty-req")), "{error}");
+    server.seen.wait_for("closed").await;
+    assert!(!server.seen.has("exec echo ran"));
+    let command = client.exec("echo ran").pty(terminal("xterm"));
+    let child = soon(command.spawn()).await.unwrap();
+    assert!(child.has_pty());
+    let output = soon(child.wait_with_output()).await.unwrap();
+    assert_eq!(output.stdout, b"ran\n");
+    assert!(server.seen.has("exec echo ran"));
+}
+
+#[tokio::test]
+async fn a_command_that_may_do_without_a_terminal_runs_without_one() {
+    let server = TestServer::start().await;
+    let client = server.client().await;
+    for (term, given) in [("refused", false), ("xterm", true)] {
+        let command = client.exec("echo ran").try_pty(terminal(term));
+        let child = soon(command.spawn()).await.unwrap();
+        assert_eq!(child.has_pty(), given);
+        let output = soon(child.wait_with_output()).await.unwrap();
+        assert_eq!(output.stdout, b"ran\n");
+    }
+}
+
 #[tokio::test]
 async fn only_the_variables_that_the_server_takes_are_set() {
     let pair = pair().await;

@@ -1,4 +1,4 @@
-//! Clients of this library for OpenSSH's server.
+//! Clients of this library for the servers of other implementations.
 
 use std::fs;
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use ssh_blocking::ssh_proto::ClientConfig;
 use ssh_blocking::ssh_proto::key::{PrivateKey, PublicKey};
 use ssh_blocking::{Client, ClientOptions, HostKeyPin, HostKeyPolicy};
 
-use crate::peers::{KeyPair, Sshd};
+use crate::peers::{KeyPair, ServerPeer, Sshd};
 
 /// How long a connection may take until the keys are exchanged.
 const CONNECT: Duration = Duration::from_secs(30);
@@ -34,20 +34,35 @@ pub fn private_key(pair: &KeyPair) -> Arc<PrivateKey> {
 #[must_use]
 #[track_caller]
 pub fn public_key(pair: &KeyPair) -> PublicKey {
-    PublicKey::from_openssh(&pair.public)
-        .unwrap_or_else(|error| panic!("{}: {error}", pair.public))
+    read_public_key(&pair.public)
+}
+
+/// The public key of a line: `ssh-ed25519 AAAA..`.
+///
+/// # Panics
+/// If the library cannot read it.
+#[must_use]
+#[track_caller]
+pub fn read_public_key(line: &str) -> PublicKey {
+    PublicKey::from_openssh(line)
+        .unwrap_or_else(|error| panic!("{line}: {error}"))
         .0
 }
 
-/// Options of a client that takes the host keys of `sshd` and no others.
+/// The host keys of `server`.
 #[must_use]
-pub fn options(sshd: &Sshd, config: ClientConfig) -> ClientOptions {
-    let pins = sshd
-        .host_keys()
+pub fn host_key_pins(server: &impl ServerPeer) -> Vec<HostKeyPin> {
+    server
+        .host_key_lines()
         .iter()
-        .map(|pair| HostKeyPin::Key(public_key(pair)))
-        .collect();
-    ClientOptions::new(HostKeyPolicy::Pinned(pins))
+        .map(|line| HostKeyPin::Key(read_public_key(line)))
+        .collect()
+}
+
+/// Options of a client that takes the host keys of `server` and no others.
+#[must_use]
+pub fn options(server: &impl ServerPeer, config: ClientConfig) -> ClientOptions {
+    ClientOptions::new(HostKeyPolicy::Pinned(host_key_pins(server)))
         .connect_timeout(CONNECT)
         .config(config)
 }
@@ -58,25 +73,29 @@ pub fn options(sshd: &Sshd, config: ClientConfig) -> ClientOptions {
 /// If it does not come to that; the message has the server's log.
 #[must_use]
 #[track_caller]
-pub fn connect(sshd: &Sshd, change: impl FnOnce(&mut ClientConfig)) -> Client {
+pub fn connect(server: &impl ServerPeer, change: impl FnOnce(&mut ClientConfig)) -> Client {
     let mut config = ClientConfig::new();
     change(&mut config);
-    match Client::connect(sshd.address(), options(sshd, config)) {
+    match Client::connect(server.address(), options(server, config)) {
         Ok(client) => client,
-        Err(error) => panic!("{error}\nlog of the server:\n{}", sshd.log()),
+        Err(error) => panic!("{error}\nlog of the server:\n{}", server.log()),
     }
 }
 
-/// The same, and the user of `sshd` is logged in with `key`.
+/// The same, and the user of `server` is logged in with `key`.
 ///
 /// # Panics
 /// If it does not come to that; the message has the server's log.
 #[must_use]
 #[track_caller]
-pub fn log_in(sshd: &Sshd, key: &KeyPair, change: impl FnOnce(&mut ClientConfig)) -> Client {
-    let client = connect(sshd, change);
+pub fn log_in(
+    server: &impl ServerPeer,
+    key: &KeyPair,
+    change: impl FnOnce(&mut ClientConfig),
+) -> Client {
+    let client = connect(server, change);
     match client.auth_public_key(Sshd::USER, private_key(key)) {
         Ok(outcome) if outcome.success() => client,
-        other => panic!("{other:?}\nlog of the server:\n{}", sshd.log()),
+        other => panic!("{other:?}\nlog of the server:\n{}", server.log()),
     }
 }

@@ -2,13 +2,15 @@
 //!
 //! [`SshdExample`] and [`SshExample`] are the programs `sshd` and `ssh` of `ssh-blocking/examples`, found beside the test program:
 //! `cargo test --workspace` builds them. [`OurServer`] runs within the test, with a configuration and accounts of the test's own.
-//! [`connect`] and [`log_in`] give clients for OpenSSH's server.
+//! [`connect`] and [`log_in`] give clients for other servers.
 
 mod client;
 mod process;
 mod server;
 
-pub use client::{connect, log_in, options, private_key, public_key};
+pub use client::{
+    connect, host_key_pins, log_in, options, private_key, public_key, read_public_key,
+};
 pub use process::{SshExample, SshdExample, example};
 pub use server::{Accounts, OurServer, Seen};
 

@@ -1,4 +1,4 @@
-//! The examples `sshd` and `ssh` as processes.
+//! The examples `sshd`, `sshd-tokio` and `ssh` as processes.
 
 use std::env;
 use std::ffi::OsString;
@@ -72,6 +72,21 @@ impl SshdExample {
     #[must_use]
     #[track_caller]
     pub fn start(host_keys: &[KeyKind], authorized: &[&KeyPair], arguments: &[&str]) -> Self {
+        Self::start_program("sshd", host_keys, authorized, arguments)
+    }
+
+    /// The same with another example that takes these arguments, such as `sshd-tokio`.
+    ///
+    /// # Panics
+    /// If it does not come to that.
+    #[must_use]
+    #[track_caller]
+    pub fn start_program(
+        program: &str,
+        host_keys: &[KeyKind],
+        authorized: &[&KeyPair],
+        arguments: &[&str],
+    ) -> Self {
         let folder = tempfile::Builder::new()
             .prefix("our-sshd-")
             .tempdir()
@@ -92,7 +107,7 @@ impl SshdExample {
         fs::write(dir.join("authorized_keys"), authorized)
             .and_then(|()| fs::create_dir(dir.join("home")))
             .unwrap_or_else(|error| panic!("cannot write to {}: {error}", dir.display()));
-        let mut command = plain(&example("sshd"), &dir.join("home"));
+        let mut command = plain(&example(program), &dir.join("home"));
         command.args(["--port", "0", "--authorized-keys"]);
         command.arg(dir.join("authorized_keys"));
         for key in &host_keys {
@@ -116,7 +131,7 @@ impl SshdExample {
         };
         let Some(address) = address else {
             let status = this.server.try_wait();
-            panic!("the example sshd does not say where it listens; its status: {status:?}");
+            panic!("the example {program} does not say where it listens; its status: {status:?}");
         };
         this.address = address;
         this

@@ -1,8 +1,7 @@
 //! A server of this library within the test: accounts as the test wants them, commands of `/bin/sh` on pipes.
 
 use std::collections::BTreeMap;
-use std::io;
-use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::net::SocketAddr;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Command, Stdio};
@@ -12,12 +11,12 @@ use std::time::{Duration, Instant};
 
 use ssh_blocking::ssh_proto::key::{KeyKind, PrivateKey, PublicKey};
 use ssh_blocking::ssh_proto::{
-    AuthMethod, ChannelId, ExitSignal, HostKey, LoginAttempt, OpenFailureReason, OpenKind,
+    AuthMethod, ChannelId, ExitSignal, ForwardAddress, HostKey, LoginAttempt, OpenKind,
     PromptRound, PtyRequest, Secret, ServerConfig, Signal, WindowSize,
 };
 use ssh_blocking::{
-    ExitStatus, Handler, OpenVerdict, PendingChannel, Server, ServerChannel, ServerConnection,
-    ServerHandle, ServerOptions, Session, Task, Verdict,
+    ExitStatus, ForwardPolicy, Forwarding, Handler, OpenVerdict, Server, ServerChannel,
+    ServerConnection, ServerHandle, ServerOptions, Session, Task, Verdict,
 };
 
 use crate::peers::{self, Ssh, Version};
@@ -35,6 +34,8 @@ pub struct Accounts {
     pub rounds: Vec<(PromptRound, Vec<String>)>,
     /// The methods that must all be passed, in this order. Empty: any one of them does.
     pub factors: Vec<AuthMethod>,
+    /// What may be forwarded. Nothing, unless said otherwise.
+    pub forwards: ForwardPolicy,
     /// Sessions may have a terminal: not a real one, but what is asked about it is noted.
     pub terminals: bool,
 }
@@ -102,6 +103,7 @@ impl OurServer {
             seen: told.clone(),
             round: 0,
             processes: BTreeMap::new(),
+            forwarding: Forwarding::new(accounts.forwards.clone()),
         });
         let handle = Server::new(options)
             .bind((std::net::Ipv4Addr::LOCALHOST, 0))
@@ -144,6 +146,7 @@ struct User {
     /// The round of questions that is answered next.
     round: usize,
     processes: BTreeMap<ChannelId, Arc<Mutex<Option<u32>>>>,
+    forwarding: Forwarding,
 }
 
 impl User {
@@ -177,8 +180,9 @@ impl User {
 }
 
 impl Handler for User {
-    fn connected(&mut self, _: &ServerConnection) {
+    fn connected(&mut self, connection: &ServerConnection) {
         self.seen.add("connected");
+        self.forwarding.connected(connection);
     }
 
     fn check_auth_password(&mut self, attempt: &LoginAttempt, password: &Secret) -> Verdict {
@@ -259,12 +263,22 @@ impl Handler for User {
     fn check_channel_open(&mut self, kind: &OpenKind) -> OpenVerdict {
         match kind {
             OpenKind::Session => OpenVerdict::Accept,
-            OpenKind::DirectTcpip { host, port, .. } => {
-                let target = (host.clone(), *port);
-                OpenVerdict::handle(move |pending| forward(pending, &target.0, target.1))
-            }
-            _ => OpenVerdict::refuse(),
+            other => self.forwarding.check_open(other),
         }
+    }
+
+    fn check_forward(&mut self, address: &ForwardAddress) -> Option<u16> {
+        self.forwarding.check_forward(address)
+    }
+
+    fn forward_granted(&mut self, address: &ForwardAddress) {
+        self.seen.add("listening");
+        self.forwarding.granted(address);
+    }
+
+    fn check_cancel_forward(&mut self, address: &ForwardAddress) -> bool {
+        self.seen.add("cancelled");
+        self.forwarding.cancel(address)
     }
 
     fn check_pty(&mut self, _: &Session, pty: &PtyRequest) -> bool {
@@ -359,31 +373,6 @@ const fn ended_by(signal: Signal) -> ExitStatus {
         core_dumped: false,
         message: String::new(),
     })
-}
-
-/// Connects a channel with a TCP port.
-fn forward(pending: PendingChannel, host: &str, port: u16) {
-    let stream = match TcpStream::connect((host, port)) {
-        Ok(stream) => stream,
-        Err(error) => {
-            return pending.refuse(OpenFailureReason::CONNECT_FAILED, &error.to_string());
-        }
-    };
-    // When one side goes away in the middle, so does the other.
-    let _ = both_ways(pending, &stream);
-}
-
-fn both_ways(pending: PendingChannel, stream: &TcpStream) -> io::Result<()> {
-    let channel = pending.accept()?;
-    let (mut reader, up) = (stream.try_clone()?, channel.clone());
-    let thread = thread::spawn(move || {
-        let _ = up.copy_from(&mut reader);
-        let _ = up.shutdown_write();
-    });
-    channel.copy_to(&mut &*stream)?;
-    stream.shutdown(Shutdown::Write)?;
-    let _ = thread.join();
-    Ok(())
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -1,26 +1,34 @@
-//! Real OpenSSH processes on loopback, for tests and benchmarks.
+//! Processes of other implementations on loopback, for tests and benchmarks.
 //!
 //! `conformance/test` unpacks the peers into a cache folder; nothing is installed. This module finds them there and starts them:
-//! [`Sshd`] is a server in a folder of its own, [`Ssh`] a client that reads nothing of the user's, [`Askpass`] answers its questions,
-//! [`KeyPair`] is made by `ssh-keygen`, [`run_with_timeout`] ends every process in time. It all works as root and as anybody else.
+//! [`Sshd`] is OpenSSH's server in a folder of its own, [`Ssh`] its client that reads nothing of the user's, [`Askpass`] answers its
+//! questions, [`KeyPair`] is made by `ssh-keygen`; [`Dropbear`] and [`Dbclient`] are the same of Dropbear; [`Python`] is a
+//! process of a peer in Python that does both; [`run_with_timeout`] ends
+//! every process in time. It all works as root and as anybody else.
 //!
 //! These are tools for tests: they panic, with the log of the process concerned, instead of returning errors.
 
+mod daemon;
+mod dropbear;
 mod keys;
+mod python;
 mod run;
 mod ssh;
 mod sshd;
 
 use std::env;
 use std::fmt;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
+pub(crate) use daemon::watch;
+pub use dropbear::{Dbclient, Dropbear, DropbearKey, DropbearOptions};
 pub use keys::{KeyKind, KeyPair};
+pub use python::{Answer, Python, PythonServer, PythonSession};
 pub use run::{Finished, descendants, run_with_timeout, signal};
 pub use ssh::{Askpass, Ssh};
-pub(crate) use sshd::watch;
 pub use sshd::{Sshd, SshdOptions};
 
 /// A release of OpenSSH that the tests run against.
@@ -30,6 +38,16 @@ pub enum Version {
     V9_2,
     /// OpenSSH 10.0, of bookworm-backports: ML-KEM, `ping@openssh.com`, the server in three programs.
     V10_0,
+}
+
+/// A server of another implementation, whose account is [`Sshd::USER`] with [`Sshd::PASSWORD`].
+pub trait ServerPeer {
+    /// Where it listens.
+    fn address(&self) -> SocketAddr;
+    /// The public lines of its host keys.
+    fn host_key_lines(&self) -> Vec<String>;
+    /// What it has said so far, for the messages of failed tests.
+    fn log(&self) -> String;
 }
 
 /// Every release, oldest first.
@@ -61,13 +79,7 @@ impl Version {
     /// If it is not there.
     #[must_use]
     pub fn root(self) -> PathBuf {
-        let root = cache().join(format!("openssh-{self}"));
-        assert!(
-            root.join(".stamp").is_file(),
-            "OpenSSH {self} is not in {}: run `conformance/test` (or `conformance/test --fetch-only`)",
-            root.display()
-        );
-        root
+        unpacked(&format!("openssh-{self}"))
     }
 
     /// The absolute path of one of its files, given from its root: `usr/sbin/sshd`.
@@ -76,25 +88,14 @@ impl Version {
     /// If it is not there.
     #[must_use]
     pub fn path(self, file: &str) -> PathBuf {
-        let path = self.root().join(file);
-        assert!(
-            path.exists(),
-            "OpenSSH {self} has no {file} in {}",
-            self.root().display()
-        );
-        path
+        file_in(&self.root(), file)
     }
 
     /// A command for one of its programs, which finds the libraries that came with it. The environment is empty but for `PATH`,
     /// so neither an agent nor an askpass program of the user's is asked.
     #[must_use]
     pub fn command(self, program: &str) -> Command {
-        let mut command = Command::new(self.path(program));
-        command.env_clear().env("LD_LIBRARY_PATH", self.libraries());
-        if let Some(path) = env::var_os("PATH") {
-            command.env("PATH", path);
-        }
-        command
+        command_in(&self.root(), program)
     }
 
     /// What `LD_LIBRARY_PATH` has to be for its programs.
@@ -111,6 +112,38 @@ impl fmt::Display for Version {
             Self::V10_0 => "10.0",
         })
     }
+}
+
+/// The folder of the cache that a peer is unpacked in.
+#[track_caller]
+fn unpacked(name: &str) -> PathBuf {
+    let root = cache().join(name);
+    assert!(
+        root.join(".stamp").is_file(),
+        "{} is not there: run `conformance/test` (or `conformance/test --fetch-only`)",
+        root.display()
+    );
+    root
+}
+
+#[track_caller]
+fn file_in(root: &Path, file: &str) -> PathBuf {
+    let path = root.join(file);
+    assert!(path.exists(), "there is no {file} in {}", root.display());
+    path
+}
+
+/// A command for a program of the peer in `root`, with its libraries, and nothing else but `PATH` in its environment.
+#[track_caller]
+fn command_in(root: &Path, program: &str) -> Command {
+    let mut command = Command::new(file_in(root, program));
+    command
+        .env_clear()
+        .env("LD_LIBRARY_PATH", file_in(root, "libs"));
+    if let Some(path) = env::var_os("PATH") {
+        command.env("PATH", path);
+    }
+    command
 }
 
 /// Where `conformance/test` puts the peers: the same rule as there.

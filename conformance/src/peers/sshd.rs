@@ -1,30 +1,19 @@
 //! OpenSSH's server in a temporary folder, on a free port of loopback, with an account of its own.
 //!
-//! The account exists for this server only: Debian's `libnss_wrapper`, unpacked beside the peers, makes `sshd` (and only it) read its
-//! users from files in the temporary folder. So passwords can be checked, and the system user `sshd` that it wants when started as
-//! root is there, without a change to the machine. (Started by root it also wants the folder /run/sshd, which is made if missing.)
-//! Other calls of the C library that name users would see the machine's own: sessions do, so `id` in a command tells the real name.
+//! It wants the system user `sshd` when started as root, which its accounts have, and the folder /run/sshd, which is made if missing.
 
-use std::fs::{self, DirBuilder, File, Permissions};
+use std::fs::DirBuilder;
 use std::io::ErrorKind;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, chown};
-use std::os::unix::process::CommandExt;
+use std::net::SocketAddr;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
-use super::run::wait;
-use super::{KeyKind, KeyPair, Ssh, Version, descendants, signal};
-
-/// How long a server may take until it listens.
-const START: Duration = Duration::from_secs(30);
-
-/// The ids of a user that owns nothing.
-const ORDINARY: (u32, u32) = (65_532, 65_532);
+use super::daemon::{Account, Daemon, free_address, lines, read_log, write};
+use super::{KeyKind, KeyPair, ServerPeer, Ssh, Version};
 
 /// How often another port is tried when somebody took the one that was free.
 const ATTEMPTS: usize = 5;
@@ -62,17 +51,16 @@ pub struct Sshd {
     version: Version,
     address: SocketAddr,
     host_keys: Vec<KeyPair>,
-    server: Child,
-    watchdog: Child,
+    server: Daemon,
     folder: TempDir,
 }
 
 impl Sshd {
     /// The account's name. Its user id is that of this process (but see [`SshdOptions::ordinary_user`]), its home folder is [`Sshd::home`], its shell is `/bin/sh`.
-    pub const USER: &str = "tester";
+    pub const USER: &str = Account::USER;
 
     /// The account's password.
-    pub const PASSWORD: &str = "correct horse battery staple";
+    pub const PASSWORD: &str = Account::PASSWORD;
 
     /// Starts a server and waits until it listens.
     ///
@@ -86,7 +74,8 @@ impl Sshd {
             .tempdir()
             .unwrap_or_else(|error| panic!("no temporary folder: {error}"));
         let dir = folder.path();
-        write_accounts(dir, options.ordinary_user);
+        Account::write(dir, options.ordinary_user);
+        make_run_folder();
         write(
             &dir.join("authorized_keys"),
             &lines(&options.authorized_keys),
@@ -107,18 +96,21 @@ impl Sshd {
                 &config(version, dir, address, &host_keys, &options.config),
             );
             let mut server = spawn(version, dir);
-            let watchdog = watch(&server);
-            if listens(&mut server, dir, address) {
+            let said = format!(
+                "Server listening on {} port {}.",
+                address.ip(),
+                address.port()
+            );
+            if server.comes_up(|| read_log(dir).contains(&said)) {
                 return Self {
                     version,
                     address,
                     host_keys,
                     server,
-                    watchdog,
                     folder,
                 };
             }
-            end(server, watchdog);
+            drop(server);
             last_log = read_log(dir);
             if !last_log.contains("Address already in use") {
                 break;
@@ -142,7 +134,7 @@ impl Sshd {
     /// Its process; those of the sessions are below it ([`descendants`]).
     #[must_use]
     pub fn pid(&self) -> u32 {
-        self.server.id()
+        self.server.pid()
     }
 
     /// Its host keys, in the order of [`SshdOptions::host_keys`].
@@ -160,7 +152,7 @@ impl Sshd {
     /// The account's home folder, where commands start.
     #[must_use]
     pub fn home(&self) -> PathBuf {
-        self.folder.path().join("home")
+        Account::home(self.folder.path())
     }
 
     /// A client for it that takes its host keys only.
@@ -197,110 +189,25 @@ impl Sshd {
     }
 }
 
-impl Drop for Sshd {
-    fn drop(&mut self) {
-        // Each session is a process group of its own, so they are found as children; without their parent they no longer could be.
-        let mut below = descendants(self.server.id());
-        kill(&mut self.watchdog);
-        kill(&mut self.server);
-        // A command outlives its session when the client went away; the home folder that it was given tells that it is ours.
-        below.extend(with_home(&self.home()));
-        let below: Vec<_> = below.into_iter().map(i64::from).collect();
-        signal("KILL", &below);
-    }
-}
-
-/// The processes whose environment says `HOME=home`.
-fn with_home(home: &Path) -> Vec<u32> {
-    let wanted = format!("HOME={}", home.display());
-    fs::read_dir("/proc")
-        .into_iter()
-        .flatten()
-        .flatten()
-        .filter_map(|entry| {
-            let id = entry.file_name().to_str()?.parse().ok()?;
-            let environment = fs::read(entry.path().join("environ")).ok()?;
-            environment
-                .split(|&byte| byte == 0)
-                .any(|variable| variable == wanted.as_bytes())
-                .then_some(id)
-        })
-        .collect()
-}
-
-fn end(mut server: Child, mut watchdog: Child) {
-    kill(&mut watchdog);
-    kill(&mut server);
-}
-
-fn kill(child: &mut Child) {
-    // Both fail only for a child that has ended and was waited for.
-    let _ = child.kill();
-    let _ = child.wait();
-}
-
-fn spawn(version: Version, dir: &Path) -> Child {
-    let log = dir.join("log");
-    let log = File::create(&log)
-        .unwrap_or_else(|error| panic!("cannot write {}: {error}", log.display()));
+fn spawn(version: Version, dir: &Path) -> Daemon {
     let mut command = version.command("usr/sbin/sshd");
     command
         .args(["-D", "-e", "-f"])
-        .arg(dir.join("sshd_config"))
-        .env("LD_PRELOAD", version.path("libs/libnss_wrapper.so"))
-        .env("NSS_WRAPPER_PASSWD", dir.join("passwd"))
-        .env("NSS_WRAPPER_GROUP", dir.join("group"))
-        .env("NSS_WRAPPER_SHADOW", dir.join("shadow"))
-        .process_group(0)
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(log);
-    command
-        .spawn()
-        .unwrap_or_else(|error| panic!("cannot start {command:?}: {error}"))
+        .arg(dir.join("sshd_config"));
+    Account::wrap(&mut command, &version.path("libs/libnss_wrapper.so"), dir);
+    Daemon::start(command, dir)
 }
 
-/// A shell that kills the server when our end of its standard input goes away, however this process ends.
-pub(crate) fn watch(server: &Child) -> Child {
-    Command::new("/bin/sh")
-        .args([
-            "-c",
-            r#"read -r line || kill -s KILL -- "$1""#,
-            "watchdog",
-            &server.id().to_string(),
-        ])
-        .process_group(0)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap_or_else(|error| panic!("cannot run /bin/sh: {error}"))
-}
-
-/// Waits for its own word, not for a connection: one that is opened and dropped would count against the server's limits.
-fn listens(server: &mut Child, dir: &Path, address: SocketAddr) -> bool {
-    let said = format!(
-        "Server listening on {} port {}.",
-        address.ip(),
-        address.port()
-    );
-    let deadline = Instant::now() + START;
-    while Instant::now() < deadline {
-        if read_log(dir).contains(&said) {
-            return true;
+/// `sshd` started as root does without nothing less.
+fn make_run_folder() {
+    if rustix::process::geteuid().is_root() {
+        match DirBuilder::new().mode(0o755).create("/run/sshd") {
+            Err(error) if error.kind() != ErrorKind::AlreadyExists => {
+                panic!("cannot make /run/sshd: {error}")
+            }
+            _ => {}
         }
-        if wait(server, Instant::now()).is_some() {
-            return false;
-        }
-        thread::sleep(Duration::from_millis(2));
     }
-    false
-}
-
-fn free_address() -> SocketAddr {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
-        .and_then(|listener| listener.local_addr())
-        .unwrap_or_else(|error| panic!("no free port: {error}"))
 }
 
 fn config(
@@ -371,60 +278,19 @@ fn config(
     lines(&config)
 }
 
-fn write_accounts(dir: &Path, ordinary_user: bool) {
-    let home = dir.join("home");
-    DirBuilder::new()
-        .mode(0o700)
-        .create(&home)
-        .unwrap_or_else(|error| panic!("cannot make {}: {error}", home.display()));
-    let metadata = fs::metadata(&home)
-        .unwrap_or_else(|error| panic!("cannot read {}: {error}", home.display()));
-    let (mut uid, mut gid) = (metadata.uid(), metadata.gid());
-    if uid == 0 {
-        if ordinary_user {
-            (uid, gid) = ORDINARY;
-            // It reads its authorized_keys itself, and starts in its home folder.
-            fs::set_permissions(dir, Permissions::from_mode(0o711))
-                .and_then(|()| chown(&home, Some(uid), Some(gid)))
-                .unwrap_or_else(|error| panic!("cannot give {} away: {error}", home.display()));
-        }
-        match DirBuilder::new().mode(0o755).create("/run/sshd") {
-            Err(error) if error.kind() != ErrorKind::AlreadyExists => {
-                panic!("cannot make /run/sshd: {error}")
-            }
-            _ => {}
-        }
+impl ServerPeer for Sshd {
+    fn address(&self) -> SocketAddr {
+        self.address
     }
-    let user = Sshd::USER;
-    let home = home.display();
-    write(
-        &dir.join("passwd"),
-        &format!(
-            "{user}:{PASSWORD_HASH}:{uid}:{gid}::{home}:/bin/sh\nsshd:x:65533:65534::/run/sshd:/usr/sbin/nologin\n"
-        ),
-    );
-    write(
-        &dir.join("group"),
-        &format!("{user}:x:{gid}:\ntty:x:5:\nnogroup:x:65534:\n"),
-    );
-    // The hash is in `passwd`, where both sshd and PAM's pam_unix take it; an empty `shadow` hides the machine's.
-    write(&dir.join("shadow"), "");
-}
 
-/// crypt(5) of [`Sshd::PASSWORD`], SHA-512 of the fewest rounds.
-const PASSWORD_HASH: &str = "$6$rounds=1000$conformance$qkfQsb3xbI5YZt42onAXig1MLfof2lKVJNUnJUS0FPi8jNA8l3zuBR7O4Sag7c9UnGfd0IjNF8zwda0b5UPjr0";
+    fn host_key_lines(&self) -> Vec<String> {
+        self.host_keys
+            .iter()
+            .map(|key| key.public.clone())
+            .collect()
+    }
 
-fn read_log(dir: &Path) -> String {
-    fs::read(dir.join("log"))
-        .map(|log| String::from_utf8_lossy(&log).into_owned())
-        .unwrap_or_default()
-}
-
-fn lines(lines: &[String]) -> String {
-    lines.iter().map(|line| format!("{line}\n")).collect()
-}
-
-fn write(path: &Path, content: &str) {
-    fs::write(path, content)
-        .unwrap_or_else(|error| panic!("cannot write {}: {error}", path.display()));
+    fn log(&self) -> String {
+        read_log(self.folder.path())
+    }
 }

@@ -58,6 +58,11 @@ impl Options {
             && (self.terminal > 1 || local && (self.terminal > 0 || self.command.is_none()))
     }
 
+    /// Whether nothing is to run without one.
+    pub(crate) const fn insists_on_tty(&self) -> bool {
+        self.terminal > 0
+    }
+
     pub(crate) fn from_arguments() -> Result<Self, Failure> {
         let mut parser = lexopt::Parser::from_env();
         let mut options = Self {

@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 
 use ssh_proto::{OpenChannel, Program, PtyRequest, Signal, Stream, WindowSize};
 
+use crate::Error;
+use crate::ExitStatus;
 use crate::channel::{Channel, after};
 use crate::core::{Core, Wish};
-use crate::error::Error;
-use crate::exit::ExitStatus;
 
 use super::Client;
 
@@ -34,6 +34,8 @@ pub struct Command {
     command: Option<Vec<u8>>,
     env: Vec<(Vec<u8>, Vec<u8>)>,
     pty: Option<PtyRequest>,
+    /// It is to run without one as well.
+    pty_is_optional: bool,
     combine_stderr: bool,
     input: Vec<u8>,
     timeout: Option<Duration>,
@@ -53,6 +55,7 @@ impl Command {
             command: None,
             env: Vec::new(),
             pty: None,
+            pty_is_optional: false,
             combine_stderr: false,
             input: Vec::new(),
             timeout: None,
@@ -67,9 +70,19 @@ impl Command {
         self
     }
 
-    /// Runs on a terminal of its own.
+    /// Runs on a terminal of its own, or not at all: the command is sent when the server has given the terminal, which
+    /// takes one round trip more.
     pub fn pty(mut self, pty: PtyRequest) -> Self {
         self.pty = Some(pty);
+        self.pty_is_optional = false;
+        self
+    }
+
+    /// Runs on a terminal of its own if the server gives one, and without otherwise, as OpenSSH's client does it for a
+    /// shell that was not asked to have one. Nothing is waited for; [`Child::has_pty`] tells.
+    pub fn try_pty(mut self, pty: PtyRequest) -> Self {
+        self.pty = Some(pty);
+        self.pty_is_optional = true;
         self
     }
 
@@ -95,8 +108,8 @@ impl Command {
     ///
     /// # Errors
     ///
-    /// [`Error::OpenFailed`] when the server gives no channel, [`Error::Refused`] when it gives no terminal or does
-    /// not start the command.
+    /// [`Error::OpenFailed`] when the server gives no channel, [`Error::Refused`] when it gives no terminal that is
+    /// needed or does not start the command.
     pub fn spawn(&self) -> Result<Child, Error> {
         self.spawn_until(None)
     }
@@ -107,10 +120,16 @@ impl Command {
             channel.combine_stderr()?;
         }
         // Everything is sent at once, behind the open: that is one round trip less for each.
-        let pty = match &self.pty {
+        let mut pty = match &self.pty {
             Some(pty) => Some(channel.command(true, |channel| channel.pty(pty))?),
             None => None,
         };
+        let mut has_pty = false;
+        if let Some(pty) = pty.take_if(|_| !self.pty_is_optional) {
+            // But servers run a command whose terminal they refused.
+            channel.reply(pty, "pty-req", deadline)?;
+            has_pty = true;
+        }
         for (name, value) in &self.env {
             channel.command(false, |channel| channel.env(name, value))?;
         }
@@ -120,10 +139,14 @@ impl Command {
         };
         let start = channel.command(true, |channel| channel.start(program))?;
         if let Some(pty) = pty {
-            channel.reply(pty, "pty-req", deadline)?;
+            has_pty = match channel.reply(pty, "pty-req", deadline) {
+                Err(Error::Refused(_)) => false,
+                granted => granted.map(|()| true)?,
+            };
         }
         channel.reply(start, what, deadline)?;
         Ok(Child {
+            has_pty,
             stdin: Some(ChildStdin {
                 channel: channel.clone(),
                 open: true,
@@ -199,12 +222,18 @@ pub struct Child {
     /// What the command complains of.
     pub stderr: Option<ChildStderr>,
     channel: Channel,
+    has_pty: bool,
 }
 
 impl Child {
     /// The channel below.
     pub const fn channel(&self) -> &Channel {
         &self.channel
+    }
+
+    /// Whether it runs on a terminal: it was asked for, and the server has given it.
+    pub const fn has_pty(&self) -> bool {
+        self.has_pty
     }
 
     /// Sends EOF to the command, if [`stdin`](Self::stdin) was not taken, and waits for its end.

@@ -11,7 +11,6 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use ssh_proto::error::DisconnectReason;
-use ssh_proto::key::PublicKey;
 use ssh_proto::{
     Answer, ClientEvent, ClientRole, Connection, Misuse, Negotiated, OpenChannel,
     OpenFailureReason, Program,
@@ -20,13 +19,13 @@ use ssh_proto::{
 use crate::channel::{Channel, Owner, after};
 use crate::core::{Call, Interest, Sorted};
 use crate::driver::{Shared, seed};
-use crate::error::{Error, HostKeyRefused};
 use crate::forward::Routes;
 use crate::transport::{self, Transport};
+use crate::{Error, HostKeyRefused, SessionInfo};
 
-pub use auth::{Answerer, Asker, AuthOutcome, Method, Signer};
+pub use auth::{Answerer, Asker, Method, Signer};
 pub use command::{Child, ChildStderr, ChildStdin, ChildStdout, Command, Output};
-pub use options::{ClientOptions, HostKeyPin, HostKeyPolicy};
+pub use options::{ClientOptions, HostKeyPolicy};
 
 /// A connection to a server.
 ///
@@ -57,22 +56,6 @@ struct Extras {
     banner: Mutex<Option<options::OnBanner>>,
     peer: Option<SocketAddr>,
     routes: Arc<Routes>,
-}
-
-/// What stays the same over a connection's life.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct SessionInfo {
-    /// The session identifier (RFC 4253 section 7.2).
-    pub id: Vec<u8>,
-    /// Our version line.
-    pub local_version: String,
-    /// The peer's version line.
-    pub peer_version: Vec<u8>,
-    /// The server's host key.
-    pub host_key: PublicKey,
-    /// The user, once authenticated.
-    pub user: Option<String>,
 }
 
 impl Client {
@@ -108,8 +91,12 @@ impl Client {
         deadline: Option<Instant>,
         options: ClientOptions,
     ) -> Result<Self, Error> {
-        let conn = Connection::<ClientRole>::new(options.config, seed()?, Instant::now());
+        let conn = Connection::<ClientRole>::new(options.protocol(), seed()?, Instant::now());
         let (shared, mut attendance) = Shared::new(conn, transport, sort, false, options.log)?;
+        #[cfg(feature = "replay")]
+        if let Some(callback) = options.recording {
+            shared.record_to(callback);
+        }
         if let Some(reader) = attendance.take_reader() {
             let shared = Arc::clone(&shared);
             thread::Builder::new()
@@ -253,7 +240,7 @@ impl Client {
     /// Asks for a channel; the answer is not waited for.
     pub(crate) fn open(&self, kind: OpenChannel<'_>) -> Result<Channel, Error> {
         let (id, gate) = self.shared().wait(
-            Interest::Connection,
+            Interest::Room,
             None,
             "room for a request",
             |core| match core.conn.open(kind, Instant::now()) {
@@ -301,15 +288,8 @@ impl Client {
 
     /// Session identifier, versions, host key and user.
     pub fn session(&self) -> Option<SessionInfo> {
-        self.shared().act(|core| {
-            core.conn.session().map(|session| SessionInfo {
-                id: session.id.to_vec(),
-                local_version: session.local_version.to_owned(),
-                peer_version: session.peer_version.to_vec(),
-                host_key: session.host_key.clone(),
-                user: session.user.map(str::to_owned),
-            })
-        })
+        self.shared()
+            .act(|core| core.conn.session().map(SessionInfo::from))
     }
 
     /// The address that was connected to, where [`connect`](Self::connect) did that.
@@ -360,6 +340,7 @@ fn sort(event: ClientEvent, attended: bool) -> Sorted<ClientEvent> {
         ClientEvent::GlobalReplied { request, reply } => Sorted::Reply(request, reply),
         ClientEvent::Disconnected(error) => Sorted::Over(error),
         ClientEvent::Rekeyed => Sorted::Rekeyed,
+        ClientEvent::Unblocked => Sorted::Unblocked,
         ClientEvent::OpenRequested(_) | ClientEvent::GlobalRequested(_) => Sorted::Call(event),
         ClientEvent::HostKeyOffered(_) if attended => Sorted::Call(event),
         _ => Sorted::Question(event),

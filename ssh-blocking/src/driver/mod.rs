@@ -25,11 +25,13 @@ use ssh_proto::error::DisconnectReason;
 use ssh_proto::log::LogRecord;
 use ssh_proto::{Connection, Role, Seed};
 
+use crate::Error;
 use crate::core::{Attendant, Call, Core, Interest, Sort};
-use crate::error::Error;
 use crate::transport::{Kind, Pair, Socket, Transport};
 
 mod pair;
+#[cfg(feature = "replay")]
+mod recording;
 mod socket;
 
 pub(crate) use socket::Reader;
@@ -43,6 +45,8 @@ const LINGER: Duration = Duration::from_secs(2);
 
 pub(crate) type Guard<'a, R> = MutexGuard<'a, Core<R>>;
 pub(crate) type LogCallback = Box<dyn FnMut(&LogRecord) + Send>;
+#[cfg(feature = "replay")]
+pub(crate) type RecordingCallback = Box<dyn FnMut(&str) + Send>;
 
 enum Link {
     Socket { socket: Socket, waker: Waker },
@@ -59,7 +63,11 @@ pub(crate) struct Shared<R: Role> {
     room: Condvar,
     /// Where threads wait that are interested in the connection as a whole.
     progress: Arc<Condvar>,
+    /// Where threads wait whose requests were blocked.
+    request_room: Arc<Condvar>,
     log: Option<Mutex<LogCallback>>,
+    #[cfg(feature = "replay")]
+    recording: std::sync::OnceLock<Mutex<RecordingCallback>>,
 }
 
 /// What the attendant's thread needs besides what is shared.
@@ -84,7 +92,14 @@ impl<R: Role> Shared<R> {
         log: Option<LogCallback>,
     ) -> io::Result<(Arc<Self>, Attendance)> {
         let progress = Arc::new(Condvar::new());
-        let mut core = Core::new(conn, sort, server, Arc::clone(&progress));
+        let request_room = Arc::new(Condvar::new());
+        let mut core = Core::new(
+            conn,
+            sort,
+            server,
+            Arc::clone(&progress),
+            Arc::clone(&request_room),
+        );
         let (link, pair) = match transport.0 {
             Kind::Pair(pair) => (Link::Pair, Some(pair)),
             Kind::Socket(mut socket) => {
@@ -99,7 +114,10 @@ impl<R: Role> Shared<R> {
             attend: Condvar::new(),
             room: Condvar::new(),
             progress,
+            request_room,
             log: log.map(Mutex::new),
+            #[cfg(feature = "replay")]
+            recording: std::sync::OnceLock::new(),
         });
         Ok((shared, Attendance { pair }))
     }
@@ -253,6 +271,7 @@ impl<R: Role> Shared<R> {
     ) -> Guard<'a, R> {
         let door = match &interest {
             Interest::Connection => &*self.progress,
+            Interest::Room => &*self.request_room,
             Interest::Channel(_, gate, wish) => gate.door(*wish),
         };
         let mut until = deadline;
@@ -345,8 +364,11 @@ impl<R: Role> Shared<R> {
             .get_or_insert_with(|| ssh_proto::Error::LocallyClosed.into());
         core.finished = true;
         self.progress.notify_all();
+        self.request_room.notify_all();
         drop(core);
         self.drain_log();
+        #[cfg(feature = "replay")]
+        self.end_recording();
     }
 
     /// Calls back. A panic ends this connection and no other.
@@ -359,6 +381,8 @@ impl<R: Role> Shared<R> {
 
     /// Hands the log to its callback. Whoever finds it busy leaves its records to the thread that is at it.
     fn drain_log(&self) {
+        #[cfg(feature = "replay")]
+        self.drain_recording();
         let Some(log) = &self.log else {
             return;
         };
@@ -371,6 +395,15 @@ impl<R: Role> Shared<R> {
             };
             callback(&record);
         }
+    }
+
+    /// Whether [`drain_log`](Self::drain_log) has anybody to tell.
+    fn is_observed(&self) -> bool {
+        #[cfg(feature = "replay")]
+        if self.recording.get().is_some() {
+            return true;
+        }
+        self.log.is_some()
     }
 
     /// Starts the end: a DISCONNECT is sent, and everything that waits is told.

@@ -288,7 +288,7 @@ impl<R: Role> Shared<R> {
             while progress {
                 (core, progress) = self.flush(core);
             }
-            if self.log.is_some() {
+            if self.is_observed() {
                 drop(core);
                 self.drain_log();
                 core = self.lock();

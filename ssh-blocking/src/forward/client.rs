@@ -9,19 +9,19 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use ssh_proto::{
-    ClientRole, ForwardAddress, Misuse, OpenChannel, OpenFailureReason, OpenKind, OpenRequest,
-    RequestId,
+    ClientRole, ForwardAddress, ForwardTarget, Misuse, OpenChannel, OpenFailureReason, OpenKind,
+    OpenRequest, RequestId,
 };
 
+use crate::Error;
 use crate::channel::{Channel, Owner, after};
 use crate::client::Client;
 use crate::core::Interest;
-use crate::error::Error;
 
 use super::dynamic::{self, Asked};
 use super::listen::{Listener, Remove, Socket};
 use super::pump::{Pass, Pumps, Stream, pump};
-use super::{Forward, ForwardTarget};
+use super::{Forward, connect};
 
 /// How long the end of a forward may wait for room to say so.
 const LAST_WORDS: Duration = Duration::from_secs(2);
@@ -127,7 +127,7 @@ impl Client {
     /// The connection has ended.
     pub fn no_more_sessions(&self) -> Result<(), Error> {
         self.shared().wait(
-            Interest::Connection,
+            Interest::Room,
             None,
             "room for a request",
             |core| match core.conn.no_more_sessions(Instant::now()) {
@@ -198,7 +198,7 @@ impl Client {
             target,
         });
         let request = self.shared().wait(
-            Interest::Connection,
+            Interest::Room,
             None,
             "room for a request",
             |core| match core.conn.request_forward(address.clone(), Instant::now()) {
@@ -227,7 +227,7 @@ impl Client {
                 client.routes().lock().remove(&request);
                 // It fails when the connection has ended, and with it the forward.
                 _ = client.shared().wait(
-                    Interest::Connection,
+                    Interest::Room,
                     after(Some(LAST_WORDS)),
                     "room for a request",
                     |core| match core.conn.cancel_forward(request, Instant::now()) {
@@ -273,7 +273,7 @@ fn to_anywhere(client: &Client, pass: &Pass<ClientRole>, stream: Stream) -> Resu
             pump(pass, channel, stream);
             Ok(())
         }
-        Err(error) => Ok(asked.answer(Err(dynamic::failure(&error)), write)?),
+        Err(error) => Ok(asked.answer(Err((&error).into()), write)?),
     }
 }
 
@@ -285,16 +285,7 @@ fn open(
     target: &ForwardTarget,
 ) -> Result<Channel, Error> {
     let originator = stream.originator();
-    let channel = client.open(match target {
-        ForwardTarget::Tcp { host, port } => OpenChannel::DirectTcpip {
-            host,
-            port: *port,
-            originator: (&originator.0, originator.1),
-        },
-        ForwardTarget::Path(path) => OpenChannel::DirectStreamlocal {
-            path: path.as_os_str().as_encoded_bytes(),
-        },
-    })?;
+    let channel = client.open(target.channel((&originator.0, originator.1)))?;
     pass.channel(&channel);
     channel.opened()?;
     Ok(channel)
@@ -349,7 +340,7 @@ impl Route {
         let Some(target) = &self.target else {
             return Self::anywhere(pass, pending.accept()?);
         };
-        match target.connect() {
+        match connect(target) {
             Ok(stream) => {
                 pump(pass, pending.accept()?, stream);
                 Ok(())
@@ -374,7 +365,7 @@ impl Route {
         )?;
         channel.set_read_timeout(None);
         let target = ForwardTarget::from((asked.host.as_str(), asked.port));
-        match target.connect() {
+        match connect(&target) {
             Ok(stream) => {
                 asked.answer(Ok(()), write)?;
                 (&stream).write_all(&asked.rest)?;
@@ -382,7 +373,7 @@ impl Route {
                 Ok(())
             }
             Err(error) => {
-                asked.answer(Err(dynamic::io_failure(&error)), write)?;
+                asked.answer(Err(error.kind().into()), write)?;
                 finish(&channel)
             }
         }

@@ -3,10 +3,7 @@
 use std::io;
 use std::time::{Duration, Instant};
 
-use ssh_proto::OpenFailureReason;
 use ssh_proto::socks::{SocksEvent, SocksFailure, SocksProxy};
-
-use crate::error::Error;
 
 /// How long the talk about the target may take.
 const TIMEOUT: Duration = Duration::from_secs(30);
@@ -82,26 +79,4 @@ fn say(proxy: &mut SocksProxy, write: &mut impl FnMut(&[u8]) -> io::Result<()>) 
         proxy.consume_output(usize::MAX);
     }
     Ok(())
-}
-
-/// Why a channel was not opened, in the words of SOCKS.
-pub(super) fn failure(error: &Error) -> SocksFailure {
-    match error {
-        Error::OpenFailed { reason, .. } => match *reason {
-            OpenFailureReason::ADMINISTRATIVELY_PROHIBITED => SocksFailure::NOT_ALLOWED,
-            OpenFailureReason::CONNECT_FAILED => SocksFailure::HOST_UNREACHABLE,
-            _ => SocksFailure::GENERAL,
-        },
-        _ => SocksFailure::GENERAL,
-    }
-}
-
-/// Why a connection was not made, in the words of SOCKS.
-pub(super) fn io_failure(error: &io::Error) -> SocksFailure {
-    match error.kind() {
-        io::ErrorKind::ConnectionRefused => SocksFailure::CONNECTION_REFUSED,
-        io::ErrorKind::NetworkUnreachable => SocksFailure::NETWORK_UNREACHABLE,
-        io::ErrorKind::PermissionDenied => SocksFailure::NOT_ALLOWED,
-        _ => SocksFailure::HOST_UNREACHABLE,
-    }
 }

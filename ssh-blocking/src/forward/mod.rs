@@ -4,7 +4,7 @@
 //! | file | what it holds |
 //! |---|---|
 //! | `client` | the six kinds of forwards that a client has |
-//! | `policy` | what a server grants, and how it serves it |
+//! | `policy` | what a server does with what its policy grants |
 //! | `listen` | a listener with a thread that can be stopped |
 //! | `pump` | one connection: a socket and a channel joined |
 //! | `dynamic` | SOCKS in front of that |
@@ -18,13 +18,14 @@ mod pump;
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
 use std::time::Duration;
+
+use ssh_proto::ForwardTarget;
 
 use crate::transport;
 
 pub(crate) use client::Routes;
-pub use policy::{ForwardPolicy, Forwarding};
+pub use policy::Forwarding;
 use pump::Stream;
 
 /// How long a connection to a target may take.
@@ -32,80 +33,16 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
 /// How many connections one forward carries at once; more are dropped.
 const MAX_CONNECTIONS: usize = 512;
 
-/// Where the connections of a forward go, seen from the side that does not listen.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum ForwardTarget {
-    /// A TCP port.
-    Tcp {
-        /// The host, a name or an address.
-        host: String,
-        /// The port.
-        port: u16,
-    },
-    /// A Unix socket.
-    Path(PathBuf),
-}
-
-impl From<(&str, u16)> for ForwardTarget {
-    fn from((host, port): (&str, u16)) -> Self {
-        Self::Tcp {
-            host: host.to_owned(),
-            port,
+/// Connects to a target from here.
+fn connect(target: &ForwardTarget) -> io::Result<Stream> {
+    match target {
+        ForwardTarget::Tcp { host, port } => {
+            let (stream, _) = transport::connect((host.as_str(), *port), Some(CONNECT_TIMEOUT))?;
+            Ok(stream.into())
         }
-    }
-}
-
-impl From<(String, u16)> for ForwardTarget {
-    fn from((host, port): (String, u16)) -> Self {
-        Self::Tcp { host, port }
-    }
-}
-
-impl From<SocketAddr> for ForwardTarget {
-    fn from(address: SocketAddr) -> Self {
-        Self::Tcp {
-            host: address.ip().to_string(),
-            port: address.port(),
-        }
-    }
-}
-
-impl From<&Path> for ForwardTarget {
-    fn from(path: &Path) -> Self {
-        Self::Path(path.to_owned())
-    }
-}
-
-impl From<PathBuf> for ForwardTarget {
-    fn from(path: PathBuf) -> Self {
-        Self::Path(path)
-    }
-}
-
-impl fmt::Display for ForwardTarget {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Tcp { host, port } => write!(f, "{host}:{port}"),
-            Self::Path(path) => write!(f, "{}", path.display()),
-        }
-    }
-}
-
-impl ForwardTarget {
-    /// Connects to it from here.
-    fn connect(&self) -> io::Result<Stream> {
-        match self {
-            Self::Tcp { host, port } => {
-                let (stream, _) =
-                    transport::connect((host.as_str(), *port), Some(CONNECT_TIMEOUT))?;
-                Ok(stream.into())
-            }
-            #[cfg(unix)]
-            Self::Path(path) => Ok(std::os::unix::net::UnixStream::connect(path)?.into()),
-            #[cfg(not(unix))]
-            Self::Path(_) => Err(io::ErrorKind::Unsupported.into()),
-        }
+        #[cfg(unix)]
+        ForwardTarget::Path(path) => Ok(std::os::unix::net::UnixStream::connect(path)?.into()),
+        _ => Err(io::ErrorKind::Unsupported.into()),
     }
 }
 

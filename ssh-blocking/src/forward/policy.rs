@@ -1,127 +1,35 @@
-//! What a server grants, and how it serves it.
+//! What a server does with what its policy grants.
 
 use std::fmt;
 use std::io;
-use std::net::{IpAddr, TcpListener};
-use std::path::{Path, PathBuf};
+use std::net::TcpListener;
 use std::sync::Arc;
 use std::thread;
 
-use ssh_proto::{ForwardAddress, OpenChannel, OpenFailureReason, OpenKind, ServerRole};
+use ssh_proto::{
+    ForwardAddress, ForwardPolicy, ForwardTarget, ListenOn, OpenFailureReason, OpenKind, ServerRole,
+};
 
-use crate::error::Error;
+use crate::Error;
 use crate::server::{OpenVerdict, ServerConnection};
 
-use super::ForwardTarget;
+use super::connect;
 use super::listen::{Listener, Remove, Socket};
 use super::pump::{Pass, Pumps, Stream, pump};
 
-type Judge<T> = Arc<dyn Fn(&T) -> bool + Send + Sync>;
-
-/// What clients of a server may have forwarded. At first: nothing.
-#[derive(Clone, Default)]
-pub struct ForwardPolicy {
-    listen: Listen,
-    connect: Option<Judge<ForwardTarget>>,
-    paths: Option<Judge<Path>>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-enum Listen {
-    #[default]
-    Nowhere,
-    Loopback,
-    Anywhere,
-}
-
-impl ForwardPolicy {
-    /// A policy that grants nothing.
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    /// Clients may have the server listen on TCP ports of its loopback addresses. A client that asks for all addresses
-    /// gets these; one that asks for another address is refused.
-    #[must_use]
-    pub const fn listen_on_loopback(mut self) -> Self {
-        self.listen = Listen::Loopback;
-        self
-    }
-
-    /// Clients may have the server listen on TCP ports of any of its addresses, which others can reach then: OpenSSH's
-    /// `GatewayPorts clientspecified`.
-    #[must_use]
-    pub const fn listen_anywhere(mut self) -> Self {
-        self.listen = Listen::Anywhere;
-        self
-    }
-
-    /// Clients may have the server listen on Unix sockets where `allow` says so. The socket must not exist, can be used by
-    /// the server's user only, and is removed in the end.
-    #[must_use]
-    pub fn listen_on_paths(
-        mut self,
-        allow: impl Fn(&Path) -> bool + Send + Sync + 'static,
-    ) -> Self {
-        self.paths = Some(Arc::new(allow));
-        self
-    }
-
-    /// Clients may have the server connect to where `allow` says so: to TCP ports, by the name or address that the client
-    /// gave, and to Unix sockets.
-    #[must_use]
-    pub fn connect(
-        mut self,
-        allow: impl Fn(&ForwardTarget) -> bool + Send + Sync + 'static,
-    ) -> Self {
-        self.connect = Some(Arc::new(allow));
-        self
-    }
-
-    /// Listens where a client wants it, if that is granted.
-    fn bind(&self, address: &ForwardAddress) -> Option<io::Result<(Socket, Option<Remove>)>> {
-        match address {
-            ForwardAddress::Tcpip { address, port } => {
-                let hosts = self.hosts(address)?;
-                Some(bind_first(&hosts, *port).map(|listener| (Socket::Tcp(listener), None)))
-            }
-            ForwardAddress::Streamlocal { path } => {
-                let path = to_path(path)?;
-                let allow = self.paths.as_ref()?;
-                allow(&path).then(|| {
-                    let (socket, path) = Socket::bind_path(&path)?;
-                    Ok((socket, Some(path)))
-                })
-            }
-            _ => None,
+/// Listens where a client wants it, if that is granted.
+fn bind(
+    policy: &ForwardPolicy,
+    address: &ForwardAddress,
+) -> Option<io::Result<(Socket, Option<Remove>)>> {
+    match policy.listen(address)? {
+        ListenOn::Tcp { hosts, port } => {
+            Some(bind_first(&hosts, port).map(|listener| (Socket::Tcp(listener), None)))
         }
-    }
-
-    /// The addresses to try for what a client wrote.
-    fn hosts<'a>(&self, address: &'a str) -> Option<Vec<&'a str>> {
-        const LOOPBACK: [&str; 2] = ["127.0.0.1", "::1"];
-        let is_loopback = |address: &str| {
-            address
-                .parse::<IpAddr>()
-                .is_ok_and(|address| address.is_loopback())
-        };
-        match (self.listen, address) {
-            (Listen::Nowhere, _) => None,
-            (_, "localhost") | (Listen::Loopback, "" | "*" | "0.0.0.0" | "::") => {
-                Some(LOOPBACK.to_vec())
-            }
-            (Listen::Loopback, address) => is_loopback(address).then(|| vec![address]),
-            (Listen::Anywhere, "" | "*") => Some(vec!["::", "0.0.0.0"]),
-            (Listen::Anywhere, address) => Some(vec![address]),
+        ListenOn::Path(path) => {
+            Some(Socket::bind_path(&path).map(|(socket, path)| (socket, Some(path))))
         }
-    }
-}
-
-impl fmt::Debug for ForwardPolicy {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ForwardPolicy")
-            .field("listen", &self.listen)
-            .finish_non_exhaustive()
+        _ => None,
     }
 }
 
@@ -130,22 +38,12 @@ fn bind_first(hosts: &[&str], port: u16) -> io::Result<TcpListener> {
     for host in hosts {
         match TcpListener::bind((*host, port)) {
             Ok(listener) => return Ok(listener),
+            // Whoever has the port is the one that the client's users would find there.
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => return Err(error),
             Err(error) => last = error,
         }
     }
     Err(last)
-}
-
-#[cfg(unix)]
-#[expect(clippy::unnecessary_wraps, reason = "elsewhere there are none")]
-fn to_path(bytes: &[u8]) -> Option<PathBuf> {
-    use std::os::unix::ffi::OsStrExt;
-    Some(Path::new(std::ffi::OsStr::from_bytes(bytes)).to_owned())
-}
-
-#[cfg(not(unix))]
-fn to_path(_: &[u8]) -> Option<PathBuf> {
-    None
 }
 
 /// The forwarding of one connection of a server, for its [`Handler`](crate::Handler) to delegate to.
@@ -212,20 +110,8 @@ impl Forwarding {
 
     /// The verdict on a channel: connections that the policy grants are made; everything else is refused.
     pub fn check_open(&self, kind: &OpenKind) -> OpenVerdict {
-        let target = match kind {
-            OpenKind::DirectTcpip { host, port, .. } => {
-                Some(ForwardTarget::from((host.as_str(), *port)))
-            }
-            OpenKind::DirectStreamlocal { path } => to_path(path).map(ForwardTarget::Path),
-            _ => None,
-        };
-        let allowed = |target: &ForwardTarget| {
-            self.policy
-                .connect
-                .as_ref()
-                .is_some_and(|allow| allow(target))
-        };
-        let Some(target) = target.filter(allowed) else {
+        let target = ForwardTarget::of(kind);
+        let Some(target) = target.filter(|target| self.policy.may_connect(target)) else {
             return OpenVerdict::refuse();
         };
         let Some(pass) = self.pumps.enter() else {
@@ -234,7 +120,7 @@ impl Forwarding {
                 description: "too many connections".to_owned(),
             };
         };
-        OpenVerdict::handle(move |pending| match target.connect() {
+        OpenVerdict::handle(move |pending| match connect(&target) {
             // It fails when the connection has ended.
             Ok(stream) => {
                 if let Ok(channel) = pending.accept() {
@@ -250,12 +136,9 @@ impl Forwarding {
     /// Binds the address if the policy grants it: see [`Handler::check_forward`](crate::Handler::check_forward).
     pub fn check_forward(&mut self, address: &ForwardAddress) -> Option<u16> {
         self.connection.as_ref()?;
-        let (socket, path) = self.policy.bind(address)?.ok()?;
+        let (socket, path) = bind(&self.policy, address)?.ok()?;
         let port = socket.address().ok()?.map_or(0, |address| address.port());
-        let bound = match address {
-            ForwardAddress::Tcpip { address, .. } => ForwardAddress::tcpip(address.as_str(), port),
-            other => other.clone(),
-        };
+        let bound = address.bound(port);
         self.listeners.push((bound, Slot::Bound(socket, path)));
         Some(port)
     }
@@ -343,15 +226,7 @@ fn forwarded(
 ) -> Result<(), Error> {
     pass.stream(&stream)?;
     let originator = stream.originator();
-    let channel = connection.open(match address {
-        ForwardAddress::Tcpip { address, port } => OpenChannel::ForwardedTcpip {
-            address,
-            port: *port,
-            originator: (&originator.0, originator.1),
-        },
-        ForwardAddress::Streamlocal { path } => OpenChannel::ForwardedStreamlocal { path },
-        _ => return Ok(()),
-    })?;
+    let channel = connection.open(address.channel((&originator.0, originator.1)))?;
     pass.channel(&channel);
     channel.opened()?;
     pump(pass, channel, stream);

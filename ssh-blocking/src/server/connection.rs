@@ -11,19 +11,19 @@ use std::time::Instant;
 use mio::Waker;
 use ssh_proto::error::DisconnectReason;
 use ssh_proto::{
-    Answer, ChannelId, ChannelRequest, ForwardAddress, GlobalRequestKind, GlobalRequestReceived,
-    LoginAttempt, Misuse, Negotiated, OpenChannel, OpenFailureReason, OpenKind, OpenRequest, Proof,
-    RequestToken, ServerEvent, ServerRole,
+    Answer, ChannelId, ChannelRequest, GlobalRequestKind, GlobalRequestReceived, LoginAttempt,
+    Misuse, Negotiated, OpenChannel, OpenFailureReason, OpenKind, OpenRequest, Proof, RequestToken,
+    ServerEvent, ServerRole,
 };
 
+use crate::Error;
 use crate::channel::{Owner, ServerChannel};
 use crate::core::{Call, Interest, Sorted};
 use crate::driver::Shared;
-use crate::error::Error;
-use crate::exit::ExitStatus;
+use crate::{ExitStatus, Session, Verdict};
 
 use super::Startup;
-use super::handler::{Handler, OpenVerdict, Session, Task, Verdict};
+use super::handler::{Handler, OpenVerdict, Task};
 use super::options::Subsystems;
 
 /// A server's connection, as its handler sees it. It can be kept and used by any thread.
@@ -60,7 +60,7 @@ impl ServerConnection {
     /// Asks for a channel; the answer is not waited for.
     pub(crate) fn open(&self, kind: OpenChannel<'_>) -> Result<ServerChannel, Error> {
         let (id, gate) = self.owner.shared.wait(
-            Interest::Connection,
+            Interest::Room,
             None,
             "room for a request",
             |core| match core.conn.open(kind, Instant::now()) {
@@ -214,6 +214,7 @@ pub(super) fn sort(event: ServerEvent, _: bool) -> Sorted<ServerEvent> {
         ServerEvent::GlobalReplied { request, reply } => Sorted::Reply(request, reply),
         ServerEvent::Disconnected(error) => Sorted::Over(error),
         ServerEvent::Rekeyed => Sorted::Rekeyed,
+        ServerEvent::Unblocked => Sorted::Unblocked,
         _ => Sorted::Call(event),
     }
 }
@@ -275,15 +276,11 @@ impl Attendee {
                 _ = shared.act(|core| core.conn.answer_global(token, Answer::Refuse));
                 return;
             };
-            let bound = match address {
-                ForwardAddress::Tcpip { address, port: 0 } => ForwardAddress::tcpip(address, port),
-                other => other,
-            };
             if shared
                 .act(|core| core.conn.accept_forward(token, port))
                 .is_ok()
             {
-                self.handler.forward_granted(&bound);
+                self.handler.forward_granted(&address.bound(port));
             }
             return;
         }
@@ -315,26 +312,7 @@ impl Attendee {
             Proof::Answers(answers) => handler.check_auth_answers(&attempt, answers),
             _ => Verdict::Refuse,
         };
-        let interactive = matches!(
-            attempt.proof(),
-            Proof::KeyboardInteractive { .. } | Proof::Answers(_)
-        );
-        let password = matches!(
-            attempt.proof(),
-            Proof::Password(_) | Proof::PasswordChange { .. }
-        );
-        let result = shared.act(|core| match verdict {
-            Verdict::Accept => core.conn.grant(attempt),
-            Verdict::Partial(methods) => core.conn.partial(attempt, &methods),
-            Verdict::Prompt(round) if interactive => core.conn.prompt(attempt, &round),
-            Verdict::PasswordExpired(text) if password => {
-                core.conn.require_password_change(attempt, &text)
-            }
-            // A verdict that does not fit the method is no permission.
-            Verdict::Refuse | Verdict::Prompt(_) | Verdict::PasswordExpired(_) => {
-                core.conn.refuse(attempt)
-            }
-        });
+        let result = shared.act(|core| verdict.give(&mut core.conn, attempt));
         if let Err(Misuse::Argument(_) | Misuse::Limit(_)) = result {
             // The author's own mistake, such as a prompt that is too long: the question stays open for ever.
             shared.disconnect(DisconnectReason::BY_APPLICATION, "internal error");
@@ -355,12 +333,7 @@ impl Attendee {
                     && is_session
                 {
                     let id = channel.id();
-                    let session = Session {
-                        channel: id,
-                        user: self.user.clone(),
-                        pty: None,
-                        env: Vec::new(),
-                    };
+                    let session = Session::new(id, self.user.clone());
                     self.sessions.insert(id, (session, Some(channel)));
                 }
             }

@@ -2,15 +2,14 @@
 
 use std::fmt;
 
-use ssh_proto::config::AuthMethod;
 use ssh_proto::key::PublicKey;
 use ssh_proto::{
-    ChannelId, ForwardAddress, LoginAttempt, OpenFailureReason, OpenKind, PromptRound, PtyRequest,
-    Secret, Signal, SignatureRequest, WindowSize,
+    ChannelId, ForwardAddress, LoginAttempt, OpenFailureReason, OpenKind, PtyRequest, Secret,
+    Signal, SignatureRequest, WindowSize,
 };
 
 use crate::channel::ServerChannel;
-use crate::exit::ExitStatus;
+use crate::{ExitStatus, Session, Verdict};
 
 use super::connection::{PendingChannel, ServerConnection};
 
@@ -26,7 +25,8 @@ pub trait Handler: Send {
 
     // Who may log in (RFC 4252).
 
-    /// May this user in without any proof? Asked only where the configuration lists [`AuthMethod::None`].
+    /// May this user in without any proof? Asked only where the configuration lists
+    /// [`AuthMethod::None`](ssh_proto::AuthMethod::None).
     fn check_auth_none(&mut self, attempt: &LoginAttempt) -> Verdict {
         Verdict::Refuse
     }
@@ -156,23 +156,6 @@ pub trait Handler: Send {
 /// after it.
 pub type Task = Box<dyn FnOnce(ServerChannel) -> ExitStatus + Send>;
 
-/// A verdict on an attempt to log in.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Verdict {
-    /// The user is in.
-    Accept,
-    /// The user is not.
-    Refuse,
-    /// The proof was good, and one of these methods must follow (RFC 4252 section 5.1).
-    /// [`LoginAttempt::completed`] tells what the user has shown so far.
-    Partial(Vec<AuthMethod>),
-    /// Only for keyboard-interactive: the user is asked this.
-    Prompt(PromptRound),
-    /// Only for a password: it has expired, and the user must choose another. The text says so.
-    PasswordExpired(String),
-}
-
 /// A verdict on a channel that the client asks for.
 #[non_exhaustive]
 pub enum OpenVerdict {
@@ -215,18 +198,4 @@ impl fmt::Debug for OpenVerdict {
             Self::Handle(_) => f.write_str("Handle"),
         }
     }
-}
-
-/// A session channel and what was granted to it so far.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Session {
-    /// The channel.
-    pub channel: ChannelId,
-    /// The user.
-    pub user: String,
-    /// The terminal, with its present size.
-    pub pty: Option<PtyRequest>,
-    /// The environment variables.
-    pub env: Vec<(Vec<u8>, Vec<u8>)>,
 }

@@ -16,17 +16,17 @@ use mio::{Events, Interest as Readiness, Poll, Token, Waker};
 use ssh_proto::error::DisconnectReason;
 use ssh_proto::{Connection, Misuse, RequestId, Role, ServerRole};
 
+use crate::Error;
 use crate::channel::{Owner, after};
 use crate::core::Interest;
 use crate::driver::{Shared, seed};
-use crate::error::Error;
 use crate::transport::Transport;
 
 use connection::Attendee;
 
 pub use connection::{PendingChannel, ServerConnection};
-pub use handler::{Handler, OpenVerdict, Session, Task, Verdict};
-pub use options::{MaxStartups, ServerOptions};
+pub use handler::{Handler, OpenVerdict, Task};
+pub use options::ServerOptions;
 
 const LISTENER: Token = Token(0);
 const WAKER: Token = Token(1);
@@ -229,6 +229,10 @@ impl Server {
             Box::new(move |record: &ssh_proto::log::LogRecord| log(peer, record)) as Box<_>
         });
         let (shared, mut attendance) = Shared::new(conn, transport, connection::sort, true, log)?;
+        #[cfg(feature = "replay")]
+        if let Some(make) = &options.recording {
+            shared.record_to(make(peer));
+        }
         if let Some(reader) = attendance.take_reader() {
             let shared = Arc::clone(&shared);
             thread::Builder::new()
@@ -422,7 +426,7 @@ pub(crate) fn global_request<R: Role>(
     want_reply: bool,
 ) -> Result<Vec<u8>, Error> {
     let request = shared.wait(
-        Interest::Connection,
+        Interest::Room,
         None,
         "room for a request",
         |core| match core

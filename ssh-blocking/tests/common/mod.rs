@@ -213,7 +213,7 @@ impl Handler for TestHandler {
         };
         self.sizes
             .insert(session.channel, Arc::new(Mutex::new(size)));
-        true
+        pty.term != "refused"
     }
 
     fn check_env(&mut self, _: &Session, name: &[u8], _: &[u8]) -> bool {
@@ -241,6 +241,7 @@ impl Handler for TestHandler {
 
     fn check_exec(&mut self, session: &Session, command: &[u8]) -> Option<Task> {
         let command = String::from_utf8(command.to_vec()).ok()?;
+        self.seen.add(format!("exec {command}"));
         let (word, rest) = command.split_once(' ').unwrap_or((&command, ""));
         let rest = rest.to_owned();
         let seen = Arc::clone(&self.seen);

@@ -27,6 +27,22 @@ pub struct KeyOffer {
 }
 
 impl KeyOffer {
+    /// What answers the question of that number: all that is looked at when it comes back.
+    #[cfg(any(test, feature = "replay"))]
+    pub(crate) const fn numbered(serial: u64, key: PublicKey) -> Self {
+        Self {
+            serial,
+            user: String::new(),
+            key,
+            algorithm: SignatureAlgorithm::Ed25519,
+        }
+    }
+
+    #[cfg(any(test, feature = "replay"))]
+    pub(crate) const fn serial(&self) -> u64 {
+        self.serial
+    }
+
     /// The user name that was given. At most [`Limits::user_len`](crate::limits::Limits::user_len) bytes; any
     /// UTF-8 text that the peer likes, also empty or with control characters.
     pub fn user(&self) -> &str {
@@ -106,6 +122,22 @@ pub struct LoginAttempt {
 }
 
 impl LoginAttempt {
+    /// What answers the question of that number: all that is looked at when it comes back.
+    #[cfg(any(test, feature = "replay"))]
+    pub(crate) const fn numbered(serial: u64) -> Self {
+        Self {
+            serial,
+            user: String::new(),
+            proof: Proof::None,
+            completed: Vec::new(),
+        }
+    }
+
+    #[cfg(any(test, feature = "replay"))]
+    pub(crate) const fn serial(&self) -> u64 {
+        self.serial
+    }
+
     /// The user name. At most [`Limits::user_len`](crate::limits::Limits::user_len) bytes; any UTF-8 text that the
     /// peer likes, also empty or with control characters.
     pub fn user(&self) -> &str {

@@ -30,9 +30,6 @@ use crate::wire::{Malformed, Reader, Writer};
 pub(crate) const USERAUTH_SERVICE: &str = "ssh-userauth";
 /// The service that a user is authenticated for (RFC 4254).
 pub(crate) const CONNECTION_SERVICE: &str = "ssh-connection";
-/// RFC 4253 section 6.1: "All implementations MUST be able to process packets with an uncompressed payload length of
-/// 32768 bytes or less". Nothing longer is sent, since a peer may refuse it.
-pub(crate) const MAX_PAYLOAD: usize = 32_768;
 
 /// What authentication must know of the transport layer.
 #[derive(Debug, Clone, Copy)]

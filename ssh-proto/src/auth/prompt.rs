@@ -44,6 +44,22 @@ pub struct Prompts {
 }
 
 impl Prompts {
+    /// What answers the question of that number: all that is looked at when it comes back.
+    #[cfg(any(test, feature = "replay"))]
+    pub(crate) const fn numbered(serial: u64) -> Self {
+        Self {
+            serial,
+            name: String::new(),
+            instruction: String::new(),
+            prompts: Vec::new(),
+        }
+    }
+
+    #[cfg(any(test, feature = "replay"))]
+    pub(crate) const fn serial(&self) -> u64 {
+        self.serial
+    }
+
     /// A title for the round; often empty. Control characters are escaped.
     pub fn name(&self) -> &str {
         &self.name
@@ -70,6 +86,20 @@ pub struct PasswordChange {
 }
 
 impl PasswordChange {
+    /// What answers the question of that number: all that is looked at when it comes back.
+    #[cfg(any(test, feature = "replay"))]
+    pub(crate) const fn numbered(serial: u64) -> Self {
+        Self {
+            serial,
+            prompt: String::new(),
+        }
+    }
+
+    #[cfg(any(test, feature = "replay"))]
+    pub(crate) const fn serial(&self) -> u64 {
+        self.serial
+    }
+
     /// What the server wants shown. Control characters are escaped.
     pub fn prompt(&self) -> &str {
         &self.prompt

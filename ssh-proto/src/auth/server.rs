@@ -13,13 +13,14 @@ use super::attempt::{KeyOffer, LoginAttempt, Proof};
 use super::event::ServerAuthEvent;
 use super::prompt::method_list;
 use super::{
-    CONNECTION_SERVICE, MAX_PAYLOAD, PublicKeyFields, SessionInfo, USERAUTH_SERVICE, draw_serial,
-    fault, signature_names, signed_data, unexpected,
+    CONNECTION_SERVICE, PublicKeyFields, SessionInfo, USERAUTH_SERVICE, draw_serial, fault,
+    signature_names, signed_data, unexpected,
 };
 use crate::config::{AuthMethod, ServerConfig};
 use crate::connection::cx::Cx;
 use crate::error::{Error, PeerError, printable};
 use crate::key::PublicKey;
+use crate::limits::AUTH_PAYLOAD_LEN;
 use crate::log::{LogLayer, LogLevel};
 use crate::msg::Message;
 use crate::msg::auth::{UserauthBanner, UserauthFailure, UserauthInfoResponse, UserauthRequest};
@@ -480,7 +481,7 @@ impl ServerAuth {
         }
         if let Some(banner) = &self.config.banner {
             let text = with_crlf(banner);
-            let fits = text.len().min(MAX_PAYLOAD / 2);
+            let fits = text.len().min(AUTH_PAYLOAD_LEN / 2);
             cx.out.must(&UserauthBanner {
                 message: text.as_bytes().get(..fits).unwrap_or_default(),
                 language_tag: b"",

@@ -5,10 +5,7 @@
 
 use std::collections::VecDeque;
 
-use crate::limits::Limits;
-
-/// Refusals that may wait behind open questions, for each question that may be open.
-const REFUSALS_PER_QUESTION: usize = 64;
+use crate::limits::{Limits, REFUSALS_PER_QUESTION};
 
 /// A request of the peer that wants a reply.
 #[derive(Debug)]

@@ -54,6 +54,10 @@ impl Channels {
 
     /// Sends a request that every peer answers. The answer is swallowed.
     pub(crate) fn send_keepalive<E>(&mut self, cx: &mut Cx<'_, E>) -> Result<(), Misuse> {
+        // The caller was not refused, and need not hear of room.
+        if !cx.out.has_request_room() {
+            return Err(Misuse::Blocked);
+        }
         self.shared.send_global(KEEPALIVE, &[], Some(None), cx)
     }
 
@@ -169,6 +173,13 @@ impl Shared {
     ) -> Result<(), Error> {
         let room = self.globals.questions.open() < io.limits.open_questions
             && message.data.0.len() <= io.limits.request_len;
+        // A request that is not passed on changes nothing: a listener that the caller did not hear is cancelled is still
+        // counted.
+        let kind = if room {
+            self.kind_of(message, io)?
+        } else {
+            None
+        };
         if self.side == Side::Server && message.request_name == NO_MORE_SESSIONS {
             io.note(|| "the client opens no more sessions".to_owned());
             let first = !std::mem::replace(&mut self.no_more_sessions, true);
@@ -177,7 +188,7 @@ impl Shared {
                 true => self.globals.questions.refuse(),
                 false => {}
             }
-        } else if let Some(kind) = self.kind_of(message, io)?.filter(|_| room) {
+        } else if let Some(kind) = kind {
             let token = message.want_reply.then(|| self.ask(&kind));
             let request = GlobalRequestReceived { kind, token };
             self.ready.push_back(Notice::GlobalRequested(request));
@@ -235,6 +246,9 @@ impl Shared {
         match self.globals.awaited.pop_front() {
             None => return self.stray(limits),
             Some(None) => {}
+            Some(Some(_)) if reply.is_some_and(|data| data.len() > limits.request_len) => {
+                return Err(PeerError::Limit("data of a reply").into());
+            }
             Some(Some(request)) => {
                 if self.side == Side::Client {
                     let replied = self.globals.forwards.replied(request.0, reply);

@@ -4,7 +4,10 @@ use std::marker::PhantomData;
 
 use crate::connection::role::{ClientRole, Role, ServerRole};
 use crate::error::{Misuse, WriteError};
+use crate::note::{note, note_late, settle};
 use crate::packet::Draft;
+#[cfg(any(test, feature = "replay"))]
+use crate::replay::{Command, Name, Written, offered};
 
 use super::kinds::{
     ChannelEvent, ExitSignal, Program, PtyRequest, RequestId, Signal, WindowSize, is_name,
@@ -87,7 +90,7 @@ impl<'a, R: Role> Channel<'a, R> {
 
     /// Drops the first `len` unread bytes, at most all, and gives the peer credit for them.
     pub fn consume(&mut self, stream: Stream, len: usize) {
-        self.inner.take_data(stream, |queue, shared| {
+        self.inner.read(stream, |queue, shared| {
             queue.consume(&mut shared.blocks, len)
         });
     }
@@ -95,14 +98,14 @@ impl<'a, R: Role> Channel<'a, R> {
     /// Copies received data into `buf`; says how much. 0 when there is none, see [`is_eof`](Self::is_eof).
     pub fn read(&mut self, stream: Stream, buf: &mut [u8]) -> usize {
         self.inner
-            .take_data(stream, |queue, shared| queue.read(&mut shared.blocks, buf))
+            .read(stream, |queue, shared| queue.read(&mut shared.blocks, buf))
     }
 
     /// Takes received data out, with the block that it lies in: for who writes it elsewhere without holding the
     /// connection meanwhile. The peer gets credit for it at once. `None` when there is none.
     pub fn take(&mut self, stream: Stream) -> Option<Received> {
         let mut taken = Received::default();
-        self.inner.take_data(stream, |queue, shared| {
+        self.inner.read(stream, |queue, shared| {
             taken = queue.take(&mut shared.blocks);
             taken.len()
         });
@@ -116,6 +119,10 @@ impl<'a, R: Role> Channel<'a, R> {
 
     /// Drops what is unread of a stream and whatever comes, and gives the peer credit for it.
     pub fn discard(&mut self, stream: Stream) {
+        note!(self.inner.io.out, |_| Command::Discard {
+            id: self.inner.id,
+            stream
+        });
         self.inner
             .take_data(stream, |queue, shared| queue.discard(&mut shared.blocks));
     }
@@ -143,6 +150,9 @@ impl<'a, R: Role> Channel<'a, R> {
     /// From now on data of [`Stream::STDERR`] comes in [`Stream::DATA`], in the order in which it arrives. What of it is
     /// unread already goes behind the unread data.
     pub fn combine_stderr(&mut self) {
+        note!(self.inner.io.out, |_| Command::CombineStderr {
+            id: self.inner.id
+        });
         if let Some((state, shared, io)) = self.inner.parts() {
             state.combine(shared);
             state.send_owed(shared, io);
@@ -161,6 +171,12 @@ impl<'a, R: Role> Channel<'a, R> {
         data: &[u8],
         want_reply: bool,
     ) -> Result<RequestId, Misuse> {
+        note!(self.inner.io.out, |_| Command::Request {
+            id: self.inner.id,
+            name: name.to_owned(),
+            data: data.into(),
+            want_reply
+        });
         if !is_name(name) {
             return Err(Misuse::Argument("name of a request"));
         }
@@ -173,11 +189,21 @@ impl<'a, R: Role> Channel<'a, R> {
     /// [`Misuse::StaleToken`] when the question was withdrawn because the channel is closing, or belongs to another
     /// channel.
     pub fn reply(&mut self, token: RequestToken, accept: bool) -> Result<(), Misuse> {
+        if token.channel == self.inner.id {
+            note!(self.inner.io.out, |_| Command::Reply {
+                id: self.inner.id,
+                serial: token.serial,
+                accept
+            });
+        }
         self.inner.reply(&token, accept)
     }
 
     /// Says that no more data will be written. Everything that was written arrives before. Later calls do nothing.
     pub fn eof(&mut self) {
+        note!(self.inner.io.out, |_| Command::ChannelEof {
+            id: self.inner.id
+        });
         if let Some((state, shared, io)) = self.inner.parts() {
             state.eof(shared, io);
         }
@@ -191,6 +217,9 @@ impl<'a, R: Role> Channel<'a, R> {
     /// # Errors
     /// As those of [`request`](Self::request).
     pub fn end_of_write(&mut self) -> Result<(), Misuse> {
+        note!(self.inner.io.out, |_| Command::EndOfWrite {
+            id: self.inner.id
+        });
         self.inner
             .request(request::END_OF_WRITE, &[], false, false)
             .map(|_| ())
@@ -199,6 +228,7 @@ impl<'a, R: Role> Channel<'a, R> {
     /// Closes the channel behind everything that was written. [`ChannelEvent::Closed`] follows when the peer has done
     /// the same. What is unread, and what still arrives, stays readable. Later calls do nothing.
     pub fn close(&mut self) {
+        note!(self.inner.io.out, |_| Command::Close { id: self.inner.id });
         if let Some((state, shared, io)) = self.inner.parts() {
             state.close(shared, io);
         }
@@ -208,6 +238,9 @@ impl<'a, R: Role> Channel<'a, R> {
     /// The caller is done with the channel: closes it if need be, drops what is unread and all events. The id is not
     /// valid any more; the channel's number is used again once the peer has closed, too.
     pub fn release(&mut self) {
+        note!(self.inner.io.out, |_| Command::Release {
+            id: self.inner.id
+        });
         self.inner.release();
     }
 
@@ -237,6 +270,10 @@ impl<'a, R: Role> Channel<'a, R> {
     /// [`window_budget`](crate::limits::Limits::window_budget): it does not grow any more. Credit that was given cannot
     /// be taken back, so a lower number takes effect while data is consumed.
     pub fn set_receive_window(&mut self, bytes: u32) {
+        note!(self.inner.io.out, |_| Command::SetReceiveWindow {
+            id: self.inner.id,
+            bytes
+        });
         if let Some((state, shared, io)) = self.inner.parts() {
             let left = u32::try_from(shared.budget(io.limits)).unwrap_or(u32::MAX);
             let most = state.recv.target().saturating_add(left);
@@ -255,6 +292,10 @@ impl Channel<'_, ClientRole> {
     /// Those of [`request`](Self::request), and [`Misuse::ChannelState`] when a program was started on the channel or
     /// asked for.
     pub fn start(&mut self, program: Program<'_>) -> Result<RequestId, Misuse> {
+        note!(self.inner.io.out, |_| Command::Start {
+            id: self.inner.id,
+            program: program.into()
+        });
         self.inner.session()?;
         if self
             .inner
@@ -272,6 +313,10 @@ impl Channel<'_, ClientRole> {
     /// # Errors
     /// As those of [`request`](Self::request).
     pub fn pty(&mut self, pty: &PtyRequest) -> Result<RequestId, Misuse> {
+        note!(self.inner.io.out, |_| Command::Pty {
+            id: self.inner.id,
+            pty: pty.clone()
+        });
         self.inner.session()?;
         self.inner
             .request("pty-req", &request::pty(pty), true, false)
@@ -282,6 +327,11 @@ impl Channel<'_, ClientRole> {
     /// # Errors
     /// As those of [`request`](Self::request).
     pub fn env(&mut self, name: &[u8], value: &[u8]) -> Result<RequestId, Misuse> {
+        note!(self.inner.io.out, |_| Command::Env {
+            id: self.inner.id,
+            name: name.into(),
+            value: value.into()
+        });
         self.inner.session()?;
         self.inner
             .request("env", &request::env(name, value), true, false)
@@ -292,6 +342,10 @@ impl Channel<'_, ClientRole> {
     /// # Errors
     /// [`Misuse::ChannelState`] when the channel is closing or is no session.
     pub fn resize(&mut self, size: WindowSize) -> Result<(), Misuse> {
+        note!(self.inner.io.out, |_| Command::Resize {
+            id: self.inner.id,
+            size
+        });
         self.inner.session()?;
         self.inner.writable()?;
         if let Some((state, shared, io)) = self.inner.parts() {
@@ -306,6 +360,10 @@ impl Channel<'_, ClientRole> {
     /// # Errors
     /// As those of [`request`](Self::request).
     pub fn signal(&mut self, signal: &Signal) -> Result<(), Misuse> {
+        note!(self.inner.io.out, |_| Command::Signal {
+            id: self.inner.id,
+            signal: signal.clone()
+        });
         self.inner.session()?;
         // RFC 4254 section 6.9: `want_reply` is FALSE.
         self.inner
@@ -319,6 +377,10 @@ impl Channel<'_, ClientRole> {
     /// # Errors
     /// As those of [`request`](Self::request).
     pub fn send_break(&mut self, ms: u32) -> Result<RequestId, Misuse> {
+        note!(self.inner.io.out, |_| Command::Break {
+            id: self.inner.id,
+            ms
+        });
         self.inner.session()?;
         self.inner.request("break", &ms.to_be_bytes(), true, false)
     }
@@ -331,6 +393,10 @@ impl Channel<'_, ServerRole> {
     /// # Errors
     /// [`Misuse::ChannelState`] when the channel is closing or is no session, [`Misuse::Limit`].
     pub fn send_exit_status(&mut self, status: u32) -> Result<(), Misuse> {
+        note!(self.inner.io.out, |_| Command::ExitStatus {
+            id: self.inner.id,
+            status
+        });
         self.inner.exit("exit-status", &status.to_be_bytes())
     }
 
@@ -339,6 +405,10 @@ impl Channel<'_, ServerRole> {
     /// # Errors
     /// As those of [`send_exit_status`](Self::send_exit_status).
     pub fn send_exit_signal(&mut self, exit: &ExitSignal) -> Result<(), Misuse> {
+        note!(self.inner.io.out, |_| Command::ExitSignal {
+            id: self.inner.id,
+            exit: exit.clone()
+        });
         self.inner.exit("exit-signal", &request::exit_signal(exit))
     }
 }
@@ -373,31 +443,96 @@ impl<'a> Handle<'a> {
 
     fn poll_event(&mut self) -> Option<ChannelEvent> {
         let (state, _, _) = self.parts()?;
+        #[cfg(any(test, feature = "replay"))]
+        let listed = state.listed;
         let event = state.next_event();
         if matches!(event, Some(ChannelEvent::OpenFailed { .. })) {
             // An expired one stays until the peer has answered.
             state.released = true;
             self.channels.reap(self.id);
         }
+        #[cfg(any(test, feature = "replay"))]
+        if event.is_some() || listed {
+            // That there was none is what lets the channel be listed again.
+            note!(self.io.out, |_| Command::ChannelEvent {
+                id: self.id,
+                name: event.as_ref().map(Name::of),
+            });
+        }
         event
     }
 
     fn write(&mut self, stream: Stream, parts: &[&[u8]]) -> Result<usize, WriteError> {
+        settle!(self.io.out);
         let Some((state, shared, io)) = self.parts() else {
             return Err(WriteError::Closed);
         };
-        let taken = state.write(stream, parts, shared, io);
+        let written = state.write(stream, parts, shared, io);
         self.channels.serve_writers(&self.io);
-        taken
+        #[cfg(any(test, feature = "replay"))]
+        self.note_write(stream, parts, &written);
+        written
     }
 
     fn send(&mut self, stream: Stream, draft: &mut Draft) -> Result<usize, WriteError> {
+        settle!(self.io.out);
+        // The draft may become the output, and leave another one in its place.
+        #[cfg(any(test, feature = "replay"))]
+        let data = self.io.out.is_recorded().then(|| draft.parts().concat());
         let Some((state, shared, io)) = self.parts() else {
             return Err(WriteError::Closed);
         };
-        let taken = state.send(stream, draft, shared, io);
+        let written = state.send(stream, draft, shared, io);
         self.channels.serve_writers(&self.io);
-        taken
+        #[cfg(any(test, feature = "replay"))]
+        self.note_write(stream, &[&data.unwrap_or_default()], &written);
+        written
+    }
+
+    fn read(
+        &mut self,
+        stream: Stream,
+        take: impl FnOnce(&mut super::recv::Queue, &mut Shared) -> usize,
+    ) -> usize {
+        settle!(self.io.out);
+        let len = self.take_data(stream, take);
+        note_late!(
+            self.io.out,
+            |_| Command::Read {
+                id: self.id,
+                stream,
+                len,
+            },
+            &[]
+        );
+        len
+    }
+
+    #[cfg(any(test, feature = "replay"))]
+    fn note_write(&mut self, stream: Stream, parts: &[&[u8]], written: &Result<usize, WriteError>) {
+        if !self.io.out.is_recorded() {
+            return;
+        }
+        let mut left = *written.as_ref().unwrap_or(&0);
+        let total = offered(parts.iter().map(|part| part.len()).sum(), left);
+        let data: Vec<&[u8]> = parts
+            .iter()
+            .map(|part| {
+                let (taken, _) = part.split_at(left.min(part.len()));
+                left = left.saturating_sub(taken.len());
+                taken
+            })
+            .collect();
+        note_late!(
+            self.io.out,
+            |_| Command::Write {
+                id: self.id,
+                stream,
+                total,
+                written: Written::of(written),
+            },
+            &data
+        );
     }
 
     fn chunk(&self, stream: Stream) -> &[u8] {

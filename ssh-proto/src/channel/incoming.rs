@@ -2,12 +2,12 @@
 
 use crate::connection::cx::Payload;
 use crate::error::{Error, PeerError, Stage};
+use crate::limits::MAX_PACKET;
 use crate::msg::Message;
 use crate::msg::connection as msg;
 
 use super::Stream;
 use super::table::{Channels, Io, Life};
-use super::window::MAX_PACKET;
 
 /// Number, recipient and length of CHANNEL_DATA: what lies before the data.
 const DATA_AT: usize = 9;

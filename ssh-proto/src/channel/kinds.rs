@@ -115,6 +115,15 @@ pub struct OpenRequest {
 }
 
 impl OpenRequest {
+    /// What answers the question about that channel: all that is looked at when it comes back.
+    #[cfg(any(test, feature = "replay"))]
+    pub(crate) const fn numbered(id: ChannelId) -> Self {
+        Self {
+            id,
+            kind: OpenKind::Session,
+        }
+    }
+
     /// What the peer asks for.
     pub const fn kind(&self) -> &OpenKind {
         &self.kind
@@ -353,7 +362,8 @@ pub enum ChannelEvent {
     /// The peer reads no more of what this side writes (`eow@openssh.com`, OpenSSH's PROTOCOL section 2.1): it is as well
     /// to stop writing. The channel stays open for the other direction.
     EndOfWrite,
-    /// A write that was [`Blocked`](crate::WriteError::Blocked) may go on.
+    /// A write that was [`Blocked`](crate::WriteError::Blocked) may go on. Where several streams of the channel wait, it
+    /// is for the one that has waited longest; the others keep their places, also when they try.
     Writable,
     /// The peer asks for something.
     Requested {
@@ -380,7 +390,7 @@ pub enum ChannelEvent {
 
 /// A request of this side, on a channel or globally. Never the same twice on a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct RequestId(pub(super) u64);
+pub struct RequestId(pub(crate) u64);
 
 /// What a peer asks for about the connection (RFC 4254 section 4).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -414,6 +424,16 @@ pub struct GlobalRequestReceived {
 }
 
 impl GlobalRequestToken {
+    #[cfg(any(test, feature = "replay"))]
+    pub(crate) const fn numbered(serial: u32, wants_port: bool) -> Self {
+        Self { serial, wants_port }
+    }
+
+    #[cfg(any(test, feature = "replay"))]
+    pub(crate) const fn serial(&self) -> u32 {
+        self.serial
+    }
+
     pub(crate) const fn wants_port(&self) -> bool {
         self.wants_port
     }

@@ -56,8 +56,8 @@ impl Stream {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ChannelId {
     /// The number on the wire, which later channels use again.
-    slot: u32,
-    generation: u32,
+    pub(crate) slot: u32,
+    pub(crate) generation: u32,
 }
 
 /// The question behind a request of the peer on a channel. It is answered once, with
@@ -67,6 +67,13 @@ pub struct ChannelId {
 pub struct RequestToken {
     channel: ChannelId,
     serial: u32,
+}
+
+#[cfg(any(test, feature = "replay"))]
+impl RequestToken {
+    pub(crate) const fn numbered(channel: ChannelId, serial: u32) -> Self {
+        Self { channel, serial }
+    }
 }
 
 /// What the channels tell the connection's caller.

@@ -3,6 +3,7 @@
 use crate::connection::cx::Cx;
 use crate::connection::role::Side;
 use crate::error::{Error, Misuse, PeerError, Stage, printable};
+use crate::limits::MAX_PACKET;
 use crate::log::{LogLayer, LogLevel};
 use crate::msg::connection as msg;
 use crate::msg::{Message, Rest};
@@ -15,7 +16,7 @@ use super::forward::{
 use super::kinds::{ChannelEvent, OpenChannel, OpenFailureReason, OpenKind, OpenRequest, is_name};
 use super::state::{Phase, State};
 use super::table::{Channels, Io};
-use super::window::{MAX_PACKET, RecvWindow, SendWindow};
+use super::window::{RecvWindow, SendWindow};
 use super::{ChannelId, Notice};
 
 const SESSION: &str = "session";
@@ -176,6 +177,9 @@ impl Channels {
         let name = message.channel_type;
         let data = message.data.0;
         let own = self.shared.own.channel_kinds.iter().any(|own| own == name);
+        if data.len() > io.limits.request_len {
+            return Ok(Err(OpenFailureReason::RESOURCE_SHORTAGE));
+        }
         if matches!(
             (name, self.shared.side),
             (FORWARDED_TCPIP | FORWARDED_STREAMLOCAL, Side::Client)
@@ -189,11 +193,10 @@ impl Channels {
             }
             (SESSION, Side::Server) => Ok(OpenKind::Session),
             (DIRECT_TCPIP | DIRECT_STREAMLOCAL, Side::Server) => Ok(forward::direct(name, data)?),
-            _ if own && data.len() <= io.limits.request_len => Ok(OpenKind::Custom {
+            _ if own => Ok(OpenKind::Custom {
                 kind: name.to_owned(),
                 data: data.to_vec(),
             }),
-            _ if own => Err(OpenFailureReason::RESOURCE_SHORTAGE),
             // RFC 4254 section 6.1: "Client implementations SHOULD reject any session channel open requests to make
             // it more difficult for a corrupt server to attack the client." Section 7.2 says the same of direct-tcpip,
             // and of forwarded-tcpip: "Implementations MUST reject these messages unless they have previously requested a

@@ -6,16 +6,11 @@
 
 use std::collections::VecDeque;
 
+use crate::limits::{BLOCK_WASTE, SPARE_BLOCKS, TAIL_KEPT};
 use crate::packet::Input;
 
-/// Blocks kept for the next read.
-const STASH: usize = 4;
 /// A block with no more live bytes than this, and no more than a quarter of its capacity, is handed back at once.
 const SMALL: usize = 2 * 1024;
-/// So much dead memory in kept blocks is tolerated, or as much as there is live data when that is more.
-const WASTE: usize = 384 * 1024;
-/// The tail of a queue keeps up to so much memory when it is emptied.
-const TAIL_KEPT: usize = 64 * 1024;
 
 /// Counts the copies of payload bytes when the library is tested, and is nothing otherwise.
 #[cfg(not(any(test, feature = "copy-counter")))]
@@ -132,7 +127,7 @@ impl Blocks {
 
     fn put_by(&mut self, mut input: Input) {
         self.stirred = true;
-        if self.stash.len() < STASH {
+        if self.stash.len() < SPARE_BLOCKS {
             input.clear();
             self.stash.push(input);
         }
@@ -171,7 +166,7 @@ impl Blocks {
 
     /// Whether kept blocks hold much more memory than data.
     pub(crate) fn is_wasteful(&self) -> bool {
-        self.held.saturating_sub(self.live) > self.live.max(WASTE)
+        self.held.saturating_sub(self.live) > self.live.max(BLOCK_WASTE)
     }
 
     fn is_sparse(&self, index: u32) -> bool {

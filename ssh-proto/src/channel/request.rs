@@ -221,19 +221,23 @@ fn parse(
 ) -> Result<Parsed, Error> {
     let mut reader = Reader::new(message.data.0);
     let name = message.request_type;
-    let parsed = match (shared.side, session) {
-        (Side::Server, true) => session_request(name, &mut reader, limits)?,
+    // How a program ended is told however long its text is: that is cut.
+    let ended = match (shared.side, session) {
         (Side::Client, true) => exit(name, &mut reader, limits)?,
-        (_, false) => None,
+        _ => None,
+    };
+    let fits = message.data.0.len() <= limits.request_len;
+    let parsed = match (ended, shared.side, session) {
+        (None, Side::Server, true) if fits => session_request(name, &mut reader, limits)?,
+        (None, _, _) if !fits => return Ok(Parsed::Refused),
+        (ended, _, _) => ended,
     };
     let parsed = parsed.or_else(|| (name == END_OF_WRITE).then_some(Parsed::EndOfWrite));
     if let Some(parsed) = parsed {
         reader.finish().map_err(fault("end of message"))?;
         return Ok(parsed);
     }
-    if shared.own.channel_requests.iter().any(|own| own == name)
-        && message.data.0.len() <= limits.request_len
-    {
+    if shared.own.channel_requests.iter().any(|own| own == name) {
         return Ok(Parsed::Request(ChannelRequest::Custom {
             name: name.to_owned(),
             data: message.data.0.to_vec(),
@@ -263,18 +267,9 @@ fn session_request(
             }
         }
         "shell" => ChannelRequest::Shell,
-        "exec" => {
-            let command = reader.string().map_err(fault("command"))?;
-            if command.len() > limits.request_len {
-                return Ok(Some(Parsed::Refused));
-            }
-            ChannelRequest::Exec(command.to_vec())
-        }
+        "exec" => ChannelRequest::Exec(reader.string().map_err(fault("command"))?.to_vec()),
         "subsystem" => {
             let name = reader.text().map_err(fault("subsystem name"))?;
-            if name.len() > limits.request_len {
-                return Ok(Some(Parsed::Refused));
-            }
             ChannelRequest::Subsystem(name.to_owned())
         }
         "window-change" => {

@@ -12,7 +12,7 @@ use super::pending::Pending;
 use super::recv::Queue;
 use super::table::{Io, Shared};
 use super::window::{RecvWindow, SendWindow};
-use super::write::Writer;
+use super::write::Streams;
 use super::{ChannelId, Notice, Stream};
 
 /// How far a channel is.
@@ -89,7 +89,7 @@ pub(super) struct State {
     pub(super) peer_close: bool,
 
     pub(super) send: SendWindow,
-    pub(super) writer: Writer,
+    pub(super) writers: Streams,
     pub(super) recv: RecvWindow,
     pub(super) data: Queue,
     pub(super) stderr: Queue,
@@ -109,7 +109,7 @@ pub(super) struct State {
 
     pub(super) pending: Pending,
     /// The connection was told that there are events.
-    listed: bool,
+    pub(super) listed: bool,
     /// In the list of channels that owe something.
     in_owed: bool,
 }
@@ -127,7 +127,7 @@ impl State {
             peer_eof: false,
             peer_close: false,
             send: SendWindow::default(),
-            writer: Writer::Idle,
+            writers: Streams::default(),
             recv: window,
             data: Queue::default(),
             stderr: Queue::default(),
@@ -361,16 +361,17 @@ impl State {
             });
         }
         while let Some(request) = self.queued.front() {
-            let sent = send_request(
+            // The caller was not refused, and need not hear of room.
+            if !io.out.has_request_room() {
+                return;
+            }
+            _ = send_request(
                 io,
                 recipient_channel,
                 &request.name,
                 request.want_reply,
                 &request.data,
             );
-            if sent == Err(Misuse::Blocked) {
-                return;
-            }
             self.queued.pop_front();
             if self.queued.is_empty() {
                 self.queued = VecDeque::new();

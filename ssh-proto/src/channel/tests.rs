@@ -20,6 +20,7 @@ use crate::packet::sealer::Sealer;
 mod bounds;
 mod data;
 mod forward;
+mod lengths;
 mod model;
 mod requests;
 mod session;

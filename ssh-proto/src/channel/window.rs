@@ -11,24 +11,18 @@
 
 use std::time::{Duration, Instant};
 
-use crate::limits::Limits;
+use crate::limits::{FIRST_WINDOW, Limits, MAX_PACKET, SURE_WINDOW};
 
-/// The largest data packet that this side announces and takes.
-pub(crate) const MAX_PACKET: u32 = 32 * 1024;
 /// A WINDOW_ADJUST never waits for more than this: the sender of a large window would stand still meanwhile.
 const MOST_OWED: u32 = 512 * 1024;
 /// A window that has grown is looked at so often: when less than a whole of it was consumed since, it is too large.
 pub(crate) const REVIEW: Duration = Duration::from_secs(10);
-/// The first receive window where the budget allows it: what every peer is used to.
-const FIRST: u32 = 2 * 1024 * 1024;
-/// What every channel is sure of: between these.
-const SURE: std::ops::RangeInclusive<u32> = 1024..=64 * 1024;
 
 /// The window that every channel gets, however many there are: half of the budget is set aside for that.
 pub(crate) fn sure_window(limits: &Limits) -> u32 {
     let channels = u32::try_from(limits.channels).unwrap_or(u32::MAX);
     let share = (limits.window_budget / 2).checked_div(channels);
-    let (least, most) = SURE.into_inner();
+    let (least, most) = SURE_WINDOW.into_inner();
     share.unwrap_or(most).clamp(least, most).min(limits.window)
 }
 
@@ -37,7 +31,7 @@ pub(crate) fn sure_window(limits: &Limits) -> u32 {
 pub(crate) fn first_window(left: u64, limits: &Limits) -> u32 {
     let share = u32::try_from(left / 8).unwrap_or(u32::MAX);
     let sure = sure_window(limits);
-    share.clamp(sure, FIRST.max(sure)).min(limits.window)
+    share.clamp(sure, FIRST_WINDOW.max(sure)).min(limits.window)
 }
 
 /// What the peer may send on a channel.

@@ -1,8 +1,8 @@
 //! Data on its way out: cut by window, packet size and room, and the line of those that wait for room.
 //!
-//! Room is announced only to as many writers as it can serve, first come, first served: what is announced is reserved
-//! for them. A writer that does not come within [`GRACE`] loses its turn, so that nobody waits for one that has lost
-//! interest.
+//! Each stream of a channel is a writer of its own. Room is announced only to as many writers as it can serve, first come,
+//! first served: what is announced is reserved for them. A writer that does not come within [`GRACE`] loses its turn, so
+//! that nobody waits for one that has lost interest.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -20,37 +20,87 @@ const GRACE: Duration = Duration::from_millis(10);
 /// A packet shorter than this is not worth its overhead where more is to be sent and only room is missing.
 const RUNT: usize = 1024;
 
-/// Whether somebody wants to write on a channel.
+/// Whether somebody wants to write on a stream of a channel.
 ///
 /// ```text
 /// Idle ── write: no window, or not open ──► Stalled ── WINDOW_ADJUST, CONFIRMATION ──► Waiting ── room ──► Turn ── write ──► Idle
 ///   └──── write: no room ───────────────────────────────────────────────────────────────┘
 /// ```
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Writer {
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+enum Writer {
+    #[default]
     Idle,
     /// The peer has to do something first.
-    Stalled {
-        wanted: usize,
-    },
+    Stalled { wanted: usize },
     /// In line for room, with this number.
-    Waiting {
-        wanted: usize,
-        number: u64,
-    },
+    Waiting { wanted: usize, number: u64 },
     /// `Writable` was announced, and so much is reserved.
-    Turn {
-        reserved: usize,
-        number: u64,
-    },
+    Turn { reserved: usize, number: u64 },
+}
+
+/// The writers of one channel.
+#[derive(Debug, Default)]
+pub(super) struct Streams {
+    /// Those of its data and of stderr.
+    known: [Writer; 2],
+    /// Those of extended data of other types, while they are not idle.
+    others: Vec<(Stream, Writer)>,
+}
+
+impl Streams {
+    fn get(&self, stream: Stream) -> Writer {
+        match stream {
+            Stream::DATA => self.known[0],
+            Stream::STDERR => self.known[1],
+            _ => self
+                .others
+                .iter()
+                .find(|(other, _)| *other == stream)
+                .map_or(Writer::Idle, |(_, writer)| *writer),
+        }
+    }
+
+    /// Says what the writer was before.
+    fn set(&mut self, stream: Stream, writer: Writer) -> Writer {
+        let before = match stream {
+            Stream::DATA => &mut self.known[0],
+            Stream::STDERR => &mut self.known[1],
+            _ => {
+                let before = self.get(stream);
+                self.others.retain(|(other, _)| *other != stream);
+                if writer != Writer::Idle {
+                    self.others.push((stream, writer));
+                }
+                if self.others.is_empty() {
+                    self.others = Vec::new();
+                }
+                return before;
+            }
+        };
+        std::mem::replace(before, writer)
+    }
+
+    fn is_idle(&self) -> bool {
+        self.known == [Writer::Idle; 2] && self.others.is_empty()
+    }
+
+    /// Those that are not idle.
+    fn busy(&self) -> Vec<Stream> {
+        let known = [Stream::DATA, Stream::STDERR]
+            .into_iter()
+            .filter(|stream| self.get(*stream) != Writer::Idle);
+        known
+            .chain(self.others.iter().map(|(stream, _)| *stream))
+            .collect()
+    }
 }
 
 /// The line of blocked writers.
 #[derive(Debug, Default)]
 pub(super) struct Writers {
-    /// Who stands there, with a number. Who leaves is not looked for in a line that may be long: an entry whose channel
+    /// Who stands there, with a number. Who leaves is not looked for in a line that may be long: an entry whose stream
     /// does not wait with that number counts for nothing.
-    line: VecDeque<(ChannelId, u64)>,
+    line: VecDeque<(ChannelId, Stream, u64)>,
     /// How many entries count.
     waiting: usize,
     /// The number of who joined last. Turns come in the order of the numbers.
@@ -76,9 +126,9 @@ impl Writers {
     }
 
     /// Somebody joins. Says with which number.
-    fn join(&mut self, id: ChannelId) -> u64 {
+    fn join(&mut self, id: ChannelId, stream: Stream) -> u64 {
         self.last = self.last.wrapping_add(1);
-        self.line.push_back((id, self.last));
+        self.line.push_back((id, stream, self.last));
         self.waiting = self.waiting.saturating_add(1);
         self.last
     }
@@ -149,7 +199,7 @@ impl State {
         if total == 0 {
             return Ok(0);
         }
-        self.take_turn(shared);
+        self.take_turn(stream, shared);
         let mut taken: usize = 0;
         // Requests that were made before are to arrive before.
         while self.phase == Phase::Open && self.queued.is_empty() {
@@ -165,10 +215,10 @@ impl State {
             taken = taken.saturating_add(len);
         }
         if taken > 0 {
-            self.give_up_writing(shared);
+            self.give_up(stream, shared);
             return Ok(taken);
         }
-        self.wait_to_write(total, shared);
+        self.wait_to_write(stream, total, shared);
         Err(WriteError::Blocked)
     }
 
@@ -181,12 +231,12 @@ impl State {
         io: &mut Io<'_>,
     ) -> Result<usize, WriteError> {
         let len = draft.len();
-        self.take_turn(shared);
+        self.take_turn(stream, shared);
         let alone = self.phase == Phase::Open
             && self.queued.is_empty()
             && self.local_eof == Say::No
             && self.local_close == Say::No
-            && matches!(self.writer, Writer::Idle)
+            && self.writers.is_idle()
             && shared.writers.waiting == 0
             && shared.writers.reserved() == 0;
         let fits = len <= self.send_window() && len.min(PACKET_DATA_LEN) <= self.send.next_packet();
@@ -204,10 +254,9 @@ impl State {
     }
 
     /// The writer has come: the room that was reserved for it is there to be used.
-    fn take_turn(&mut self, shared: &mut Shared) {
-        if let Writer::Turn { reserved, number } = self.writer {
-            self.writer = Writer::Idle;
-            shared.writers.release(number, reserved);
+    fn take_turn(&mut self, stream: Stream, shared: &mut Shared) {
+        if matches!(self.writers.get(stream), Writer::Turn { .. }) {
+            self.give_up(stream, shared);
         }
     }
 
@@ -216,33 +265,48 @@ impl State {
         usize::try_from(self.send.window()).unwrap_or(usize::MAX)
     }
 
-    fn wait_to_write(&mut self, total: usize, shared: &mut Shared) {
+    fn wait_to_write(&mut self, stream: Stream, total: usize, shared: &mut Shared) {
         let wanted = total.min(self.send.next_packet()).min(PACKET_DATA_LEN);
         if self.phase != Phase::Open || wanted == 0 {
-            self.give_up_writing(shared);
-            self.writer = Writer::Stalled { wanted: total };
+            self.give_up(stream, shared);
+            self.writers.set(stream, Writer::Stalled { wanted: total });
         } else {
-            let number = match self.writer {
+            let number = match self.writers.get(stream) {
                 Writer::Waiting { number, .. } => number,
-                _ => shared.writers.join(self.id),
+                _ => shared.writers.join(self.id, stream),
             };
-            self.writer = Writer::Waiting { wanted, number };
+            self.writers.set(stream, Writer::Waiting { wanted, number });
         }
     }
 
     /// The peer opened the channel or its window: who waited for that waits for room now.
     pub(super) fn unstall(&mut self, shared: &mut Shared) {
-        if let Writer::Stalled { wanted } = self.writer {
-            self.wait_to_write(wanted, shared);
+        if self.writers.is_idle() {
+            return;
+        }
+        for stream in self.writers.busy() {
+            if let Writer::Stalled { wanted } = self.writers.get(stream) {
+                self.wait_to_write(stream, wanted, shared);
+            }
+        }
+    }
+
+    /// Nobody waits to write to this stream any more.
+    fn give_up(&mut self, stream: Stream, shared: &mut Shared) {
+        match self.writers.set(stream, Writer::Idle) {
+            Writer::Waiting { .. } => shared.writers.leave(),
+            Writer::Turn { reserved, number } => shared.writers.release(number, reserved),
+            Writer::Idle | Writer::Stalled { .. } => {}
         }
     }
 
     /// Nobody waits to write here any more.
     pub(super) fn give_up_writing(&mut self, shared: &mut Shared) {
-        match std::mem::replace(&mut self.writer, Writer::Idle) {
-            Writer::Waiting { .. } => shared.writers.leave(),
-            Writer::Turn { reserved, number } => shared.writers.release(number, reserved),
-            Writer::Idle | Writer::Stalled { .. } => {}
+        if self.writers.is_idle() {
+            return;
+        }
+        for stream in self.writers.busy() {
+            self.give_up(stream, shared);
         }
     }
 }
@@ -255,22 +319,28 @@ impl Channels {
             shared.writers.recheck = None;
             return;
         }
-        let stands = |state: &State, number| matches!(state.writer, Writer::Waiting { number: own, .. } if own == number);
+        let wanted = |state: &State, stream, number| match state.writers.get(stream) {
+            Writer::Waiting {
+                wanted,
+                number: own,
+            } if own == number => Some(wanted),
+            _ => None,
+        };
         if shared.writers.is_untidy() {
             let line = &mut shared.writers.line;
-            line.retain(|(id, number)| slots.get(*id).is_some_and(|state| stands(state, *number)));
+            line.retain(|&(id, stream, number)| {
+                slots
+                    .get(id)
+                    .is_some_and(|state| wanted(state, stream, number).is_some())
+            });
         }
         let all = io.out.data_room();
-        while let Some(&(id, number)) = shared.writers.line.front() {
+        while let Some(&(id, stream, number)) = shared.writers.line.front() {
             let room = all.saturating_sub(shared.writers.reserved());
-            let waiting = slots.get_mut(id).and_then(|state| match state.writer {
-                Writer::Waiting {
-                    wanted,
-                    number: own,
-                } if own == number => Some((state, wanted)),
-                _ => None,
-            });
-            let Some((state, wanted)) = waiting else {
+            let waiting = slots
+                .get_mut(id)
+                .and_then(|state| Some((wanted(state, stream, number)?, state)));
+            let Some((wanted, state)) = waiting else {
                 shared.writers.line.pop_front();
                 continue;
             };
@@ -281,7 +351,7 @@ impl Channels {
             shared.writers.leave();
             let reserved = wanted.min(room);
             shared.writers.reserve(number, reserved);
-            state.writer = Writer::Turn { reserved, number };
+            state.writers.set(stream, Writer::Turn { reserved, number });
             state.pending.writable = true;
             state.note(shared);
         }

@@ -72,6 +72,8 @@ pub enum ClientEvent {
     PongReceived(Vec<u8>),
     /// New keys are in force.
     Rekeyed,
+    /// A command that was [`Blocked`](crate::Misuse::Blocked), on the connection or on a channel, may be tried again.
+    Unblocked,
     /// The connection has ended. Always the last event, and never lost.
     Disconnected(Error),
 }
@@ -108,6 +110,8 @@ pub enum ServerEvent {
     PongReceived(Vec<u8>),
     /// New keys are in force.
     Rekeyed,
+    /// A command that was [`Blocked`](crate::Misuse::Blocked), on the connection or on a channel, may be tried again.
+    Unblocked,
     /// The connection has ended. Always the last event, and never lost.
     Disconnected(Error),
 }
@@ -117,6 +121,7 @@ pub enum ServerEvent {
 pub(crate) enum Common {
     PongReceived(Vec<u8>),
     Rekeyed,
+    Unblocked,
     Disconnected(Error),
 }
 
@@ -127,6 +132,7 @@ macro_rules! from_common {
                 match common {
                     Common::PongReceived(data) => Self::PongReceived(data),
                     Common::Rekeyed => Self::Rekeyed,
+                    Common::Unblocked => Self::Unblocked,
                     Common::Disconnected(error) => Self::Disconnected(error),
                 }
             }

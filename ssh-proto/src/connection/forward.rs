@@ -4,6 +4,9 @@ use std::time::Instant;
 
 use crate::channel::{Answer, ForwardAddress, GlobalRequestToken, RequestId};
 use crate::error::Misuse;
+use crate::note::note;
+#[cfg(any(test, feature = "replay"))]
+use crate::replay::Command;
 
 use super::cx::Cx;
 use super::role::{ClientRole as R, RoleParts};
@@ -21,6 +24,10 @@ impl Client {
         address: ForwardAddress,
         now: Instant,
     ) -> Result<RequestId, Misuse> {
+        note!(self.out, |start| Command::RequestForward {
+            at: start.at(now),
+            address: address.clone()
+        });
         self.clock(now);
         self.require_open()?;
         let id = self.channels.request_forward(address, &mut cx!(self));
@@ -42,6 +49,10 @@ impl Client {
         forward: RequestId,
         now: Instant,
     ) -> Result<RequestId, Misuse> {
+        note!(self.out, |start| Command::CancelForward {
+            at: start.at(now),
+            forward
+        });
         self.clock(now);
         self.require_open()?;
         let id = self.channels.cancel_forward(forward, &mut cx!(self));
@@ -52,6 +63,9 @@ impl Client {
     /// Promises that no session will be opened any more (`no-more-sessions@openssh.com`): who gets hold of this client
     /// cannot start another program. OpenSSH sends it to OpenSSH only, because other servers were seen to fail on it.
     pub fn no_more_sessions(&mut self, now: Instant) -> Result<(), Misuse> {
+        note!(self.out, |start| Command::NoMoreSessions {
+            at: start.at(now)
+        });
         self.clock(now);
         self.require_open()?;
         let result = self.channels.no_more_sessions(&mut cx!(self));

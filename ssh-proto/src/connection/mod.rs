@@ -4,6 +4,8 @@ pub(crate) mod cx;
 pub(crate) mod event;
 mod forward;
 mod machines;
+#[cfg(any(test, feature = "replay"))]
+mod recording;
 pub(crate) mod role;
 mod spine;
 #[cfg(test)]
@@ -26,19 +28,23 @@ use crate::crypto::drbg::{Drbg, Seed};
 use crate::error::{DisconnectReason, Error, Misuse};
 use crate::kex::Negotiated;
 use crate::key::PublicKey;
+use crate::limits::PING_LEN;
 use crate::log::{Log, LogRecord};
 use crate::msg::transport::{Ignore, Ping};
+use crate::note::note;
 use crate::packet::Input;
 use crate::packet::ident::IdentReader;
 use crate::packet::output::Output;
 use crate::packet::sealer::{Sealer, Traffic};
+#[cfg(any(test, feature = "replay"))]
+use crate::replay::{Command, Name, Serial};
 use crate::secret::Secret;
 use crate::transport::{Exchange, Step, Transport};
 
 use cx::{Cx, Events};
-use event::HostKeyOffer;
+use event::{Common, HostKeyOffer};
 use role::{AuthMachine, ClientRole, Role, ServerRole};
-use spine::{MAX_PING_LEN, cx};
+use spine::cx;
 use timers::Deadline;
 
 /// A client's connection.
@@ -83,6 +89,8 @@ pub struct Connection<R: Role> {
     /// Messages without effect since the last key exchange.
     idle_messages: u64,
     timers: Timers,
+    /// A command that was blocked may be tried again, and the caller has not heard of it.
+    unblocked: bool,
 }
 
 #[derive(Debug)]
@@ -148,6 +156,14 @@ impl<R: Role> Connection<R> {
     /// from it. The same seed, configuration and inputs at the same times give the same bytes (but for what the
     /// cryptographic library insists on drawing itself: ML-KEM and ECDSA).
     pub fn new(config: Arc<R::Config>, seed: Seed, now: Instant) -> Self {
+        #[cfg(any(test, feature = "replay"))]
+        if R::transport(&config).record {
+            return Self::recorded(config, seed, now);
+        }
+        Self::with_rng(config, Drbg::new(seed), now)
+    }
+
+    fn with_rng(config: Arc<R::Config>, rng: Drbg, now: Instant) -> Self {
         let transport = R::transport(&config);
         let limits = transport.limits;
         let mut connection = Self {
@@ -156,7 +172,7 @@ impl<R: Role> Connection<R> {
             transport: Transport::new(&*config, now),
             auth: R::Auth::new(&config),
             channels: Channels::new(R::SIDE, &transport.own, transport.deadlines.channel_open),
-            out: Output::new(Drbg::new(seed), Sealer::plain(), limits.deferred_len),
+            out: Output::new(rng, Sealer::plain(), limits.deferred_len),
             events: Events::new(limits.events),
             log: Log::new(transport.log, transport.hexdump, limits.log_records),
             pending: Vec::new(),
@@ -169,6 +185,7 @@ impl<R: Role> Connection<R> {
             pings: 0,
             idle_messages: 0,
             timers: Timers::new(now),
+            unblocked: false,
             config,
         };
         if let Some(log) = connection.log.for_packets() {
@@ -228,6 +245,14 @@ impl<R: Role> Connection<R> {
     /// Processes what was read into `input`, in place. `Some` gives the buffer back, empty; `None` means that channel
     /// data in it is kept until it is consumed.
     pub fn handle_input(&mut self, input: Input, now: Instant) -> Option<Input> {
+        note!(
+            self.out,
+            |start| Command::Input {
+                at: start.at(now),
+                stale: input.edition() != self.edition,
+            },
+            &[input.filled().get(input.held()..).unwrap_or_default()]
+        );
         self.clock(now);
         let back = if self.closed.is_some() {
             let mut input = input;
@@ -280,6 +305,7 @@ impl<R: Role> Connection<R> {
 
     /// The peer will send nothing more. What came before is still processed.
     pub fn handle_eof(&mut self, now: Instant) {
+        note!(self.out, |start| Command::Eof { at: start.at(now) });
         self.clock(now);
         self.eof = true;
         self.resume();
@@ -294,6 +320,7 @@ impl<R: Role> Connection<R> {
 
     /// The first `len` bytes of [`output`](Self::output) were written.
     pub fn consume_output(&mut self, len: usize) {
+        note!(self.out, |_| Command::OutputConsumed { len });
         if len > 0 {
             self.out.consume(len);
             self.timers.last_sent = self.now;
@@ -304,6 +331,7 @@ impl<R: Role> Connection<R> {
     /// Takes all of [`output`](Self::output) out into `spare`, whose memory is used for what follows: for callers that
     /// write without holding a lock. What was in `spare` is lost.
     pub fn swap_output(&mut self, spare: &mut Vec<u8>) {
+        note!(self.out, |_| Command::OutputSwapped {});
         self.out.swap(spare);
         if !spare.is_empty() {
             self.timers.last_sent = self.now;
@@ -338,6 +366,7 @@ impl<R: Role> Connection<R> {
 
     /// Does what is due. Calling it early or late is harmless.
     pub fn handle_timeout(&mut self, now: Instant) {
+        note!(self.out, |start| Command::Timeout { at: start.at(now) });
         self.clock(now);
         if self.closed.is_some() {
             self.timers.trim = None;
@@ -356,8 +385,17 @@ impl<R: Role> Connection<R> {
             self.channels.announce(&mut self.events);
         }
         let event = self.events.poll();
+        #[cfg(any(test, feature = "replay"))]
+        if let Some(event) = &event {
+            note!(self.out, |_| Command::Event {
+                name: Name::of(event)
+            });
+        }
         if (self.stalled || self.timers.deaf) && event.is_some() {
             self.resume();
+        }
+        if event.is_none() && std::mem::take(&mut self.unblocked) {
+            return Some(Common::Unblocked.into());
         }
         event
     }
@@ -407,6 +445,10 @@ impl<R: Role> Connection<R> {
     /// Asks the peer for a channel. Whether it is granted is an event of the channel; data may be written and requests
     /// made once it is.
     pub fn open(&mut self, kind: OpenChannel<'_>, now: Instant) -> Result<ChannelId, Misuse> {
+        note!(self.out, |start| Command::Open {
+            at: start.at(now),
+            kind: kind.into()
+        });
         self.clock(now);
         self.require_open()?;
         let id = self.channels.open(kind, &mut cx!(self));
@@ -416,6 +458,10 @@ impl<R: Role> Connection<R> {
 
     /// Grants a channel that the peer asked for. `data` goes into the confirmation; for the standard kinds it is empty.
     pub fn accept_open(&mut self, request: OpenRequest, data: &[u8]) -> Result<ChannelId, Misuse> {
+        note!(self.out, |_| Command::AcceptOpen {
+            id: request.id(),
+            data: data.into()
+        });
         self.require_open()?;
         let id = self.channels.accept_open(&request, data, &mut cx!(self));
         self.after();
@@ -429,6 +475,11 @@ impl<R: Role> Connection<R> {
         reason: OpenFailureReason,
         description: &str,
     ) -> Result<(), Misuse> {
+        note!(self.out, |_| Command::RefuseOpen {
+            id: request.id(),
+            reason: reason.0,
+            description: description.to_owned()
+        });
         self.require_open()?;
         let result = self
             .channels
@@ -445,6 +496,12 @@ impl<R: Role> Connection<R> {
         want_reply: bool,
         now: Instant,
     ) -> Result<RequestId, Misuse> {
+        note!(self.out, |start| Command::GlobalRequest {
+            at: start.at(now),
+            name: name.to_owned(),
+            data: data.into(),
+            want_reply
+        });
         self.clock(now);
         self.require_open()?;
         let id = self
@@ -460,6 +517,14 @@ impl<R: Role> Connection<R> {
         token: GlobalRequestToken,
         answer: Answer<'_>,
     ) -> Result<(), Misuse> {
+        note!(self.out, |_| Command::AnswerGlobal {
+            serial: token.serial(),
+            wants_port: token.wants_port(),
+            answer: match answer {
+                Answer::Accept(data) => Some(data.into()),
+                Answer::Refuse => None,
+            }
+        });
         self.require_open()?;
         let result = self.channels.answer_global(&token, answer, &mut cx!(self));
         self.after();
@@ -468,6 +533,7 @@ impl<R: Role> Connection<R> {
 
     /// Starts a key exchange now. Nothing happens when one is under way.
     pub fn rekey(&mut self, now: Instant) -> Result<(), Misuse> {
+        note!(self.out, |start| Command::Rekey { at: start.at(now) });
         self.clock(now);
         self.require_open()?;
         let result = self.transport.start(&self.config, &mut cx!(self));
@@ -478,6 +544,7 @@ impl<R: Role> Connection<R> {
 
     /// Sends an IGNORE message with `len` random bytes (RFC 4253 section 11.2), at most 32 KiB.
     pub fn ignore(&mut self, len: usize) -> Result<(), Misuse> {
+        note!(self.out, |_| Command::Ignore { len });
         self.require_open()?;
         let mut data = vec![0; len.min(32 * 1024)];
         self.out.rng().fill(&mut data);
@@ -492,9 +559,13 @@ impl<R: Role> Connection<R> {
     /// [`Misuse::Argument`]: it is too long, or the peer did not say that it answers (OpenSSH's server does, its client
     /// does not). [`Misuse::Limit`]: [`pending_requests`](crate::limits::Limits::pending_requests) are unanswered.
     pub fn ping(&mut self, data: &[u8], now: Instant) -> Result<(), Misuse> {
+        note!(self.out, |start| Command::Ping {
+            at: start.at(now),
+            data: data.into()
+        });
         self.clock(now);
         self.require_open()?;
-        if data.len() > MAX_PING_LEN {
+        if data.len() > PING_LEN {
             return Err(Misuse::Argument("data of PING"));
         }
         if !self.transport.peer_answers_pings() {
@@ -512,6 +583,11 @@ impl<R: Role> Connection<R> {
     /// Ends the connection, in any state. The peer is told `reason` and `text`; the event is
     /// [`Error::LocallyClosed`]. Write what [`output`](Self::output) still has, then close the stream.
     pub fn disconnect(&mut self, reason: DisconnectReason, text: &str, now: Instant) {
+        note!(self.out, |start| Command::Disconnect {
+            at: start.at(now),
+            reason: reason.0,
+            text: text.to_owned()
+        });
         self.clock(now);
         self.end(Some(reason), text, Error::LocallyClosed);
     }
@@ -561,6 +637,9 @@ impl<R: Role> Connection<R> {
 impl Client {
     /// Trusts the host key: the key exchange goes on.
     pub fn accept_host_key(&mut self, offer: HostKeyOffer) -> Result<(), Misuse> {
+        note!(self.out, |_| Command::AcceptHostKey {
+            serial: Serial(offer.serial())
+        });
         self.judge(&offer)?;
         self.answer_exchange(|half, _, _| Ok(half.accept()));
         Ok(())
@@ -568,6 +647,9 @@ impl Client {
 
     /// Does not trust the host key: the connection ends with [`Error::HostKeyRejected`].
     pub fn reject_host_key(&mut self, offer: HostKeyOffer) -> Result<(), Misuse> {
+        note!(self.out, |_| Command::RejectHostKey {
+            serial: Serial(offer.serial())
+        });
         self.judge(&offer)?;
         self.fail(Error::HostKeyRejected);
         Ok(())
@@ -593,12 +675,21 @@ impl Client {
         credential: Credential,
         now: Instant,
     ) -> Result<(), Misuse> {
+        note!(self.out, |start| Command::Authenticate {
+            at: start.at(now),
+            user: user.to_owned(),
+            credential: credential.clone()
+        });
         self.clock(now);
         self.with_auth(|auth, session, cx| auth.authenticate(user, credential, session, cx))
     }
 
     /// Answers prompts, one answer for each.
     pub fn answer(&mut self, prompts: Prompts, answers: &[Secret]) -> Result<(), Misuse> {
+        note!(self.out, |_| Command::Answer {
+            serial: Serial(prompts.serial()),
+            answers: answers.to_vec()
+        });
         self.with_auth(|auth, _, cx| auth.answer(prompts, answers, cx))
     }
 
@@ -609,6 +700,11 @@ impl Client {
         old: Secret,
         new: Secret,
     ) -> Result<(), Misuse> {
+        note!(self.out, |_| Command::ChangePassword {
+            serial: Serial(request.serial()),
+            old: old.clone(),
+            new: new.clone()
+        });
         self.with_auth(|auth, _, cx| auth.change_password(request, old, new, cx))
     }
 
@@ -619,6 +715,10 @@ impl Client {
         request: SignatureRequest,
         signature: Option<&[u8]>,
     ) -> Result<(), Misuse> {
+        note!(self.out, |_| Command::SupplySignature {
+            serial: Serial(request.serial()),
+            signature: signature.map(Into::into)
+        });
         self.with_auth(|auth, _, cx| auth.supply_signature(request, signature.ok_or(()), cx))
     }
 }
@@ -626,31 +726,51 @@ impl Client {
 impl Server {
     /// Says that the offered key would do: the client is asked to prove it.
     pub fn accept_key(&mut self, offer: KeyOffer) -> Result<(), Misuse> {
+        note!(self.out, |_| Command::AcceptKey {
+            serial: Serial(offer.serial())
+        });
         self.with_auth(|auth, _, cx| auth.accept_key(offer, cx))
     }
 
     /// Says that the offered key would not do.
     pub fn refuse_key(&mut self, offer: KeyOffer) -> Result<(), Misuse> {
+        note!(self.out, |_| Command::RefuseKey {
+            serial: Serial(offer.serial())
+        });
         self.with_auth(|auth, _, cx| auth.refuse_key(offer, cx))
     }
 
     /// Lets the user in.
     pub fn grant(&mut self, attempt: LoginAttempt) -> Result<(), Misuse> {
+        note!(self.out, |_| Command::Grant {
+            serial: Serial(attempt.serial())
+        });
         self.with_auth(|auth, _, cx| auth.grant(attempt, cx))
     }
 
     /// Refuses the attempt; the client hears of it after the configured delay.
     pub fn refuse(&mut self, attempt: LoginAttempt) -> Result<(), Misuse> {
+        note!(self.out, |_| Command::Refuse {
+            serial: Serial(attempt.serial())
+        });
         self.with_auth(|auth, _, cx| auth.refuse(attempt, cx))
     }
 
     /// The attempt was good, but one of `methods` must follow (RFC 4252 section 5.1).
     pub fn partial(&mut self, attempt: LoginAttempt, methods: &[AuthMethod]) -> Result<(), Misuse> {
+        note!(self.out, |_| Command::Partial {
+            serial: Serial(attempt.serial()),
+            methods: methods.to_vec()
+        });
         self.with_auth(|auth, _, cx| auth.partial(attempt, methods, cx))
     }
 
     /// Asks the user something (RFC 4256); the answers come as another attempt.
     pub fn prompt(&mut self, attempt: LoginAttempt, round: &PromptRound) -> Result<(), Misuse> {
+        note!(self.out, |_| Command::Prompt {
+            serial: Serial(attempt.serial()),
+            round: round.clone()
+        });
         self.with_auth(|auth, _, cx| auth.prompt(attempt, round, cx))
     }
 
@@ -660,11 +780,19 @@ impl Server {
         attempt: LoginAttempt,
         prompt: &str,
     ) -> Result<(), Misuse> {
+        note!(self.out, |_| Command::RequirePasswordChange {
+            serial: Serial(attempt.serial()),
+            prompt: prompt.to_owned()
+        });
         self.with_auth(|auth, _, cx| auth.require_password_change(attempt, prompt, cx))
     }
 
-    /// Sends text for the user; only before authentication has succeeded (RFC 4252 section 5.4).
+    /// Sends text for the user; only after the client has asked to authenticate ([`Misuse::TooEarly`] before) and before
+    /// that has succeeded (RFC 4252 section 5.4).
     pub fn banner(&mut self, text: &str) -> Result<(), Misuse> {
+        note!(self.out, |_| Command::Banner {
+            text: text.to_owned()
+        });
         self.with_auth(|auth, _, cx| auth.banner(text, cx))
     }
 
@@ -675,6 +803,10 @@ impl Server {
         request: SignatureRequest,
         signature: Option<&[u8]>,
     ) -> Result<(), Misuse> {
+        note!(self.out, |_| Command::SupplySignature {
+            serial: Serial(request.serial()),
+            signature: signature.map(Into::into)
+        });
         if self.closed.is_some() {
             return Err(Misuse::Closed);
         }

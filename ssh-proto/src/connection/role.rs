@@ -62,6 +62,12 @@ pub(crate) trait RoleParts: Sized + 'static {
     fn guesses(config: &<Self as Role>::Config) -> bool
     where
         Self: Role;
+
+    /// The configuration as the text of a recording.
+    #[cfg(any(test, feature = "replay"))]
+    fn write_config(config: &<Self as Role>::Config, text: &mut String)
+    where
+        Self: Role;
 }
 
 /// What the spine asks of the authentication of a role.
@@ -117,6 +123,11 @@ impl RoleParts for ClientRole {
     fn guesses(config: &ClientConfig) -> bool {
         config.guess_kex
     }
+
+    #[cfg(any(test, feature = "replay"))]
+    fn write_config(config: &ClientConfig, text: &mut String) {
+        crate::replay::config::write_client(config, text);
+    }
 }
 
 impl Role for ServerRole {
@@ -151,5 +162,10 @@ impl RoleParts for ServerRole {
 
     fn guesses(_: &ServerConfig) -> bool {
         false
+    }
+
+    #[cfg(any(test, feature = "replay"))]
+    fn write_config(config: &ServerConfig, text: &mut String) {
+        crate::replay::config::write_server(config, text);
     }
 }

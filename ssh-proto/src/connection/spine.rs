@@ -12,7 +12,7 @@ use crate::connection::cx::{Cx, Payload};
 use crate::connection::event::Common;
 use crate::connection::role::{AuthMachine, Role, Side};
 use crate::error::{DisconnectReason, Disconnected, Error, PeerError, Stage, printable};
-use crate::limits::Limits;
+use crate::limits::{Limits, PING_LEN};
 use crate::log::{LogLayer, LogLevel};
 use crate::msg::Message;
 use crate::msg::transport::{Debug, Disconnect, Ignore, Ping, Pong, Unimplemented};
@@ -28,8 +28,6 @@ use super::Connection;
 const TRIM_AFTER: Duration = Duration::from_secs(1);
 /// Less than this is not worth a timer.
 const TRIM_ABOVE: usize = 1024;
-/// The longest PING that is answered, and that is sent.
-pub(super) const MAX_PING_LEN: usize = 256;
 
 /// The context of a layer, from the fields that it may touch.
 macro_rules! cx {
@@ -189,19 +187,20 @@ impl<R: Role> Connection<R> {
         self.timers.unanswered = 0;
         self.out.report(&mut self.log);
         self.log.packet("received", payload);
-        if self.transport.skips(number) {
-            return Ok(());
-        }
         let authenticated = self.auth.is_authenticated();
         let phase = self.transport.phase(authenticated);
+        self.transport.came(phase);
         if !authenticated {
             self.count_before_auth(len)?;
         }
-        let narrowed = self.transport.is_strict_now() && matches!(number, 2..=4);
         match reaction(number, phase, R::SIDE) {
             Reaction::Refuse => Err(self.unexpected(number)),
-            Reaction::Handle if narrowed => Err(self.unexpected(number)),
             Reaction::Handle => self.route(number, payload, offset),
+            Reaction::Ignore => self.count_idle_message(),
+            Reaction::Skip => {
+                self.transport.skip();
+                Ok(())
+            }
             Reaction::Unimplemented => {
                 self.count_idle_message()?;
                 self.log.add(LogLevel::Debug, LogLayer::Transport, || {
@@ -240,7 +239,7 @@ impl<R: Role> Connection<R> {
             // replies, which have a bound.
             192 => {
                 let ping = Ping::decode(payload)?;
-                if ping.data.len() > MAX_PING_LEN {
+                if ping.data.len() > PING_LEN {
                     return Err(PeerError::Limit("data of PING").into());
                 }
                 self.out.reply(&Pong { data: ping.data })
@@ -250,7 +249,7 @@ impl<R: Role> Connection<R> {
                 if self.pings == 0 {
                     return self.count_idle_message();
                 }
-                if pong.data.len() > MAX_PING_LEN {
+                if pong.data.len() > PING_LEN {
                     return Err(PeerError::Limit("data of PONG").into());
                 }
                 self.pings = self.pings.saturating_sub(1);
@@ -399,6 +398,7 @@ impl<R: Role> Connection<R> {
                 self.check(result);
             }
         }
+        self.unblocked |= self.out.take_relief();
         if self.eof && !self.stalled {
             self.fail(Error::UnexpectedEof(self.stage()));
         }
@@ -442,6 +442,7 @@ impl<R: Role> Connection<R> {
         self.pending = Vec::new();
         self.stalled = false;
         self.timers.stop();
+        self.unblocked = false;
         self.events.push(Common::Disconnected(error.clone()));
         self.closed = Some(error);
     }

@@ -1,10 +1,16 @@
+mod advisories;
 mod bytes;
+mod hostile;
+mod legality;
 mod limits;
+mod marks;
 mod rekey;
 mod secrets;
 mod session;
 mod soak;
+mod terrapin;
 mod timers;
+mod unblocked;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

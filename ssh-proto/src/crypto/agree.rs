@@ -59,13 +59,13 @@ impl Ephemeral {
                 Ok((Self(Half::Curve(curve, key)), share))
             }
             Method::Hybrid => {
-                let (decapsulation, encapsulation) = ml_kem.generate()?;
+                let drawn = rng.foreign(|| ml_kem.generate()).ok_or(CryptoFault)?;
+                let encapsulation = drawn.expose().get(ML_KEM_KEY_AT).ok_or(CryptoFault)?;
                 let (key, share) = Curve::X25519.generate(rng)?;
-                Ok((
-                    Self(Half::Hybrid(decapsulation, key)),
-                    // RFC 10042: C_INIT is the ML-KEM key and the X25519 key, one behind the other.
-                    [encapsulation, share].concat(),
-                ))
+                // RFC 10042: C_INIT is the ML-KEM key and the X25519 key, one behind the other.
+                let share = [encapsulation, &share].concat();
+                let decapsulation = kem::DecapsulationKey::new(&kem::ML_KEM_768, drawn.expose())?;
+                Ok((Self(Half::Hybrid(decapsulation, key)), share))
             }
         }
     }
@@ -113,10 +113,15 @@ fn respond_with(
             let (encapsulation, client_share) = split(client_share, ML_KEM_KEY)?;
             let (key, share) = Curve::X25519.generate(rng)?;
             let classic = Curve::X25519.agree(&key, client_share)?;
-            let (ciphertext, quantum) = ml_kem.encapsulate(encapsulation)?;
+            let drawn = rng.foreign(|| ml_kem.encapsulate(encapsulation));
+            let drawn = drawn.ok_or(CryptoFault)?;
+            let (ciphertext, quantum) = drawn
+                .expose()
+                .split_at_checked(ML_KEM_CIPHERTEXT)
+                .ok_or(CryptoFault)?;
             Ok((
-                [ciphertext, share].concat(),
-                SharedSecret::hybrid(quantum.expose(), &classic),
+                [ciphertext, &share].concat(),
+                SharedSecret::hybrid(quantum, &classic),
             ))
         }
     }
@@ -271,6 +276,8 @@ impl Curve {
 
 /// The length of an ML-KEM-768 encapsulation key (FIPS 203, table 3).
 const ML_KEM_KEY: usize = 1184;
+/// Where the encapsulation key lies in a decapsulation key: behind the key of the inner scheme (FIPS 203, algorithm 16).
+const ML_KEM_KEY_AT: std::ops::Range<usize> = 1152..1152 + ML_KEM_KEY;
 /// The length of an ML-KEM-768 ciphertext (FIPS 203, table 3).
 const ML_KEM_CIPHERTEXT: usize = 1088;
 
@@ -283,34 +290,35 @@ fn split(share: &[u8], quantum: usize) -> Result<(&[u8], &[u8]), CryptoFault> {
 
 /// The two operations of ML-KEM-768 that draw random bytes.
 ///
-/// The library insists on drawing them itself, so they are not the connection's generator's. They
-/// stand behind this trait so that a recording can keep what came out, and a test can fix it.
+/// The library insists on drawing them itself, so they are not the connection's generator's but
+/// [`foreign`](Drbg::foreign) to it. They stand behind this trait so that a test can fix them.
 trait MlKem {
-    /// A key pair: the decapsulation key, and the 1184 bytes of the encapsulation key.
-    fn generate(&mut self) -> Result<(kem::DecapsulationKey, Vec<u8>), CryptoFault>;
+    /// A decapsulation key, with the encapsulation key in it at [`ML_KEM_KEY_AT`].
+    fn generate(&mut self) -> Result<Secret, CryptoFault>;
 
-    /// A secret, and the 1088 bytes that say it to the owner of the key.
-    fn encapsulate(&mut self, key: &[u8]) -> Result<(Vec<u8>, Secret), CryptoFault>;
+    /// The 1088 bytes of a ciphertext for the owner of the key, and the secret that it says.
+    fn encapsulate(&mut self, key: &[u8]) -> Result<Secret, CryptoFault>;
 }
 
 /// The library with its own random bytes.
 struct Library;
 
 impl MlKem for Library {
-    fn generate(&mut self) -> Result<(kem::DecapsulationKey, Vec<u8>), CryptoFault> {
+    fn generate(&mut self) -> Result<Secret, CryptoFault> {
         let key = kem::DecapsulationKey::generate(&kem::ML_KEM_768)?;
-        let share = key.encapsulation_key()?.key_bytes()?.as_ref().to_vec();
-        Ok((key, share))
+        Ok(Secret::from(key.key_bytes()?.as_ref()))
     }
 
-    fn encapsulate(&mut self, key: &[u8]) -> Result<(Vec<u8>, Secret), CryptoFault> {
+    fn encapsulate(&mut self, key: &[u8]) -> Result<Secret, CryptoFault> {
         // FIPS 203 section 7.2: a key with a coefficient that is not reduced must be refused. The
         // library does so in `encapsulate`, not before.
         let key = kem::EncapsulationKey::new(&kem::ML_KEM_768, key)?;
         let (ciphertext, secret) = key.encapsulate()?;
-        Ok((ciphertext.as_ref().to_vec(), Secret::from(secret.as_ref())))
+        Ok(Secret::new([ciphertext.as_ref(), secret.as_ref()].concat()))
     }
 }
 
+#[cfg(test)]
+mod known_answers;
 #[cfg(test)]
 mod tests;

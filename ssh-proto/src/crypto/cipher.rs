@@ -14,7 +14,8 @@ use aws_lc_rs::cipher::{
     AES_128, AES_192, AES_256, EncryptingKey, EncryptionContext, UnboundCipherKey,
 };
 
-use super::CryptoFault;
+use super::{CryptoFault, NULL};
+use crate::limits::AEAD_RECORDS;
 use crate::names::Cipher;
 
 /// The length of an AEAD cipher's tag, in bytes.
@@ -185,6 +186,9 @@ impl Gcm {
 
     fn seal(&mut self, aad: &[u8], body: &mut [u8]) -> Result<[u8; TAG], CryptoFault> {
         let nonce = self.nonce()?;
+        if NULL {
+            return Ok([0; TAG]);
+        }
         let tag = self
             .key
             .seal_in_place_separate_tag(nonce, Aad::from(aad), body)?;
@@ -193,6 +197,9 @@ impl Gcm {
 
     fn open(&mut self, aad: &[u8], body: &mut [u8], tag: &[u8; TAG]) -> Result<(), CryptoFault> {
         let nonce = self.nonce()?;
+        if NULL {
+            return Ok(());
+        }
         self.key
             .open_in_place_separate_tag(nonce, Aad::from(aad), tag, body)?;
         Ok(())
@@ -219,6 +226,9 @@ impl ChaChaSeal {
         }
         self.records.count()?;
         let mut tag = [0; TAG];
+        if NULL {
+            return Ok(tag);
+        }
         self.key.seal_in_place(sequence, packet, &mut tag);
         Ok(tag)
     }
@@ -233,6 +243,9 @@ pub(crate) struct ChaChaOpen {
 impl ChaChaOpen {
     /// Decrypts the length field. Nothing vouches for it before [`open`](Self::open) has succeeded.
     pub(crate) fn length(&self, sequence: u32, length: [u8; 4]) -> [u8; 4] {
+        if NULL {
+            return length;
+        }
         self.key.decrypt_packet_length(sequence, length)
     }
 
@@ -248,6 +261,9 @@ impl ChaChaOpen {
             return Err(CryptoFault);
         }
         self.records.count()?;
+        if NULL {
+            return Ok(());
+        }
         self.key.open_in_place(sequence, packet, tag)?;
         Ok(())
     }
@@ -285,6 +301,9 @@ impl Ctr {
         if !partial.is_empty() {
             return Err(CryptoFault);
         }
+        if NULL {
+            return Ok(());
+        }
         let blocks = u128::try_from(blocks.len()).map_err(|_| CryptoFault)?;
         let iv = self.counter.to_be_bytes();
         self.key
@@ -302,11 +321,9 @@ impl Ctr {
 #[derive(Default)]
 struct Records(u64);
 
-const MAX_RECORDS: u64 = 1 << 32;
-
 impl Records {
     fn count(&mut self) -> Result<(), CryptoFault> {
-        if self.0 >= MAX_RECORDS {
+        if self.0 >= AEAD_RECORDS {
             return Err(CryptoFault);
         }
         self.0 = self.0.saturating_add(1);
@@ -314,5 +331,7 @@ impl Records {
     }
 }
 
+#[cfg(test)]
+mod known_answers;
 #[cfg(test)]
 mod tests;

@@ -11,6 +11,7 @@ use aws_lc_rs::cipher::{AES_256, EncryptingKey, EncryptionContext, UnboundCipher
 use zeroize::Zeroize;
 
 use super::CryptoFault;
+use crate::secret::Secret;
 
 /// The 32 bytes that all randomness of one connection comes from.
 ///
@@ -26,6 +27,13 @@ impl Seed {
     /// Takes the bytes over. The caller's own copy is the caller's to wipe.
     pub const fn new(bytes: [u8; 32]) -> Self {
         Self(bytes)
+    }
+}
+
+#[cfg(any(test, feature = "replay"))]
+impl Seed {
+    pub(crate) const fn bytes(&self) -> &[u8; KEY] {
+        &self.0
     }
 }
 
@@ -56,6 +64,24 @@ pub(crate) struct Drbg {
     state: [u8; KEY + POOL],
     /// Where the unserved bytes start; the state's length when there are none.
     at: usize,
+    #[cfg(any(test, feature = "replay"))]
+    foreign: Foreign,
+}
+
+/// What becomes of [`foreign`](Drbg::foreign) draws. `None` in a list is one that failed.
+#[cfg(any(test, feature = "replay"))]
+#[derive(Default)]
+pub(crate) enum Foreign {
+    /// They are made and forgotten.
+    #[default]
+    Off,
+    /// They are made, and kept until they are taken.
+    Recorded(Vec<Option<Secret>>),
+    /// They come from a recording; `missed` counts those that it did not have.
+    Played {
+        draws: std::collections::VecDeque<Option<Secret>>,
+        missed: usize,
+    },
 }
 
 impl Drbg {
@@ -65,7 +91,50 @@ impl Drbg {
             *key = seed.0;
         }
         let at = state.len();
-        Self { state, at }
+        Self {
+            state,
+            at,
+            #[cfg(any(test, feature = "replay"))]
+            foreign: Foreign::Off,
+        }
+    }
+
+    /// Something that the cryptographic library insists on drawing for itself: ML-KEM's keys and secrets, ECDSA's
+    /// nonces. All of it goes through here, so that a recording keeps what came out, and its replay puts that in its
+    /// place. `None`: it could not be made.
+    #[cfg_attr(
+        not(any(test, feature = "replay")),
+        expect(
+            clippy::needless_pass_by_ref_mut,
+            reason = "the recording is part of it"
+        )
+    )]
+    pub(crate) fn foreign<E>(
+        &mut self,
+        make: impl FnOnce() -> Result<Secret, E>,
+    ) -> Option<Secret> {
+        #[cfg(any(test, feature = "replay"))]
+        match &mut self.foreign {
+            Foreign::Off => {}
+            Foreign::Recorded(draws) => {
+                let made = make().ok();
+                draws.push(made.clone());
+                return made;
+            }
+            Foreign::Played { draws, missed } => {
+                return draws.pop_front().unwrap_or_else(|| {
+                    *missed = missed.saturating_add(1);
+                    None
+                });
+            }
+        }
+        make().ok()
+    }
+
+    /// How foreign draws are dealt with.
+    #[cfg(any(test, feature = "replay"))]
+    pub(crate) const fn foreign_draws(&mut self) -> &mut Foreign {
+        &mut self.foreign
     }
 
     /// Serves these bytes first: for tests that need a known key.

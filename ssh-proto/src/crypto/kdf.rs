@@ -3,6 +3,8 @@
 #![cfg(feature = "encrypted-keys")]
 
 mod file_cipher;
+#[cfg(test)]
+mod known_answers;
 
 use zeroize::Zeroizing;
 

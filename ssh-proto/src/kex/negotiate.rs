@@ -14,15 +14,17 @@ use crate::wire::NameList;
 
 /// RFC 8308 section 2.1: names that are no methods but say that EXT_INFO is understood.
 const EXT_INFO: [(Side, &str); 2] = [(Side::Client, "ext-info-c"), (Side::Server, "ext-info-s")];
-/// Strict key exchange under OpenSSH's name (PROTOCOL section 1.10) and under that of draft-miller-sshm-strict-kex.
+/// Strict key exchange under the name of draft-miller-sshm-strict-kex and under OpenSSH's (PROTOCOL section 1.10).
+///
+/// OpenSSH's comes last: Paramiko lets the last name that starts with `kex-strict-` decide, and knows this one only.
 const STRICT: [(Side, [&str; 2]); 2] = [
     (
         Side::Client,
-        ["kex-strict-c-v00@openssh.com", "kex-strict-c"],
+        ["kex-strict-c", "kex-strict-c-v00@openssh.com"],
     ),
     (
         Side::Server,
-        ["kex-strict-s-v00@openssh.com", "kex-strict-s"],
+        ["kex-strict-s", "kex-strict-s-v00@openssh.com"],
     ),
 ];
 
@@ -319,6 +321,18 @@ mod tests {
                 prop_assert!(at_client.negotiated.strict && at_client.peer_takes_ext_info);
                 prop_assert_eq!(at_client.guess_is_right, at_server.guess_is_right);
             }
+        }
+    }
+
+    #[test]
+    fn the_strict_name_that_every_peer_knows_comes_last() {
+        for (side, last) in [
+            (Side::Client, "kex-strict-c-v00@openssh.com"),
+            (Side::Server, "kex-strict-s-v00@openssh.com"),
+        ] {
+            let kexinit = kexinit(&TransportConfig::default(), side);
+            let kexinit = KexInit::decode(&kexinit).unwrap();
+            assert_eq!(kexinit.kex_algorithms.iter().last(), Some(last));
         }
     }
 

@@ -22,6 +22,8 @@ use crate::Secret;
 #[cfg(feature = "encrypted-keys")]
 use crate::crypto::kdf::{self, FileCipher};
 use crate::crypto::sign::{Curve, RsaPrivate, RsaPublic};
+#[cfg(feature = "encrypted-keys")]
+use crate::limits::KEY_SALT_LEN;
 use crate::wire::{Malformed, Reader, Writer};
 
 const MAGIC: &[u8] = b"openssh-key-v1\0";
@@ -119,9 +121,6 @@ impl<'a> Envelope<'a> {
 
     #[cfg(feature = "encrypted-keys")]
     fn decrypt(&self, passphrase: Option<&[u8]>, max_rounds: u32) -> Result<Secret, KeyError> {
-        /// OpenSSH's has 16 bytes.
-        const MAX_SALT_LEN: usize = 64;
-
         let cipher = FileCipher::from_name(self.cipher)
             .ok_or_else(|| KeyError::unsupported("cipher", self.cipher))?;
         match self.kdf {
@@ -131,7 +130,7 @@ impl<'a> Envelope<'a> {
             other => return Err(KeyError::unsupported("key derivation", other)),
         }
         let mut options = Reader::new(self.kdf_options);
-        let salt = options.string_max(MAX_SALT_LEN).field("salt")?;
+        let salt = options.string_max(KEY_SALT_LEN).field("salt")?;
         let rounds = options.uint32().field("rounds")?;
         options.finish().field("kdfoptions")?;
         if salt.is_empty() {

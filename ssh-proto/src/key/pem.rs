@@ -6,10 +6,9 @@ use zeroize::Zeroizing;
 
 use super::{Format, KeyError};
 use crate::Secret;
+use crate::limits::KEY_FILE_LEN;
 use crate::wire::Malformed;
 
-/// The longest file that is read. One of a key of 8,192 bits has about 6 KiB.
-const MAX_FILE_LEN: usize = 64 * 1024;
 const MAX_FILE_TEXT: &str = "a private key file has at most 64 KiB";
 
 const BEGIN: &[u8] = b"-----BEGIN OPENSSH PRIVATE KEY-----";
@@ -20,7 +19,7 @@ const LINE_LEN: usize = 70;
 
 /// The bytes inside the armor. Blanks and line ends of any kind are passed over.
 pub(super) fn decode(file: &[u8]) -> Result<Secret, KeyError> {
-    if file.len() > MAX_FILE_LEN {
+    if file.len() > KEY_FILE_LEN {
         return Err(KeyError::Limit(MAX_FILE_TEXT));
     }
     let file = trimmed(file);
@@ -54,7 +53,7 @@ pub(super) fn encode(bytes: &[u8]) -> Result<Secret, KeyError> {
     let len = base64.len().saturating_add(lines.len());
     let len = len.saturating_add(BEGIN.len()).saturating_add(END.len());
     let len = len.saturating_add(2);
-    if len > MAX_FILE_LEN {
+    if len > KEY_FILE_LEN {
         return Err(KeyError::Limit(MAX_FILE_TEXT));
     }
     let mut file = Zeroizing::new(Vec::with_capacity(len));

@@ -55,6 +55,9 @@ pub(super) enum PrivateNumbers {
     /// The scalar, as long as the curve's order.
     Ecdsa(Secret),
     Rsa(RsaPrivate),
+    /// Of a recording, which has the signatures and not the key.
+    #[cfg(any(test, feature = "replay"))]
+    Absent,
 }
 
 impl PrivateKey {
@@ -133,6 +136,19 @@ impl PrivateKey {
             comment: comment.into(),
             shared: Arc::new(Shared { secret, signer }),
         })
+    }
+
+    /// In place of a key whose signatures were recorded: it makes none.
+    #[cfg(any(test, feature = "replay"))]
+    pub(crate) fn without_secret(public: PublicKey) -> Self {
+        Self {
+            public,
+            comment: "".into(),
+            shared: Arc::new(Shared {
+                secret: PrivateNumbers::Absent,
+                signer: Signer::Absent,
+            }),
+        }
     }
 
     /// The public half.

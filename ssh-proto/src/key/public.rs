@@ -7,14 +7,9 @@ use base64ct::{Base64, Base64Unpadded, Encoding};
 use super::error::Field;
 use super::{Format, KeyError, pem, signature};
 use crate::crypto::sign::{self, Curve, RsaPublic};
+use crate::limits::{KEY_BLOB_LEN, KEY_NAME_LEN, RSA_BITS};
 use crate::names::SignatureAlgorithm;
 use crate::wire::{Malformed, Reader, Writer};
-
-/// The longest blob that is read. The longest in use, certificates, have a few KiB.
-const MAX_BLOB_LEN: usize = 64 * 1024;
-
-/// RFC 4250 section 4.6.1: "Names [...] MUST NOT be longer than 64 characters."
-const MAX_NAME_LEN: usize = 64;
 
 /// A public key.
 ///
@@ -67,12 +62,12 @@ impl PublicKey {
     /// Lengths, the form of every number and the bounds of RSA keys are checked. That a point lies on its
     /// curve is checked where it matters: one that does not verifies nothing.
     pub fn from_blob(blob: &[u8]) -> Result<Self, KeyError> {
-        if blob.len() > MAX_BLOB_LEN {
+        if blob.len() > KEY_BLOB_LEN {
             return Err(KeyError::Limit("a public key has at most 64 KiB"));
         }
         let mut reader = Reader::new(blob);
         let name = reader
-            .string_max(MAX_NAME_LEN)
+            .string_max(KEY_NAME_LEN)
             .and_then(name)
             .field("key type")?;
         let kind = Kind::of(name);
@@ -116,7 +111,7 @@ impl PublicKey {
         if comment.contains(['\n', '\r']) {
             return Err(KeyError::malformed("comment", Malformed::Trailing));
         }
-        if base64.len() > MAX_BLOB_LEN.saturating_mul(2) {
+        if base64.len() > KEY_BLOB_LEN.saturating_mul(2) {
             return Err(KeyError::Limit("a public key has at most 64 KiB"));
         }
         let blob = Base64::decode_vec(base64)
@@ -219,7 +214,7 @@ impl PublicKey {
             .unwrap_or(Numbers::Other)
     }
 
-    pub(super) fn from_ed25519(public: &[u8; 32]) -> Self {
+    pub(crate) fn from_ed25519(public: &[u8; 32]) -> Self {
         let mut blob = Vec::with_capacity(51);
         Writer::new(&mut blob).string(b"ssh-ed25519").string(public);
         let (kind, blob) = (Kind::Ed25519, blob.into());
@@ -299,7 +294,7 @@ fn rsa_blob(RsaPublic { n, e }: RsaPublic<'_>) -> Vec<u8> {
 
 fn check_rsa(RsaPublic { n, e }: RsaPublic<'_>) -> Result<(), KeyError> {
     let odd = |number: &[u8]| number.last().is_some_and(|last| last & 1 == 1);
-    if !(2_048..=16_384).contains(&bit_len(n)) {
+    if !RSA_BITS.contains(&bit_len(n)) {
         return Err(KeyError::Limit("an RSA modulus has 2,048 to 16,384 bits"));
     }
     if !odd(n) {

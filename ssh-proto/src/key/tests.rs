@@ -2,6 +2,7 @@
 
 mod broken_files;
 mod files;
+mod known_answers;
 mod publics;
 mod signatures;
 

@@ -1,16 +1,22 @@
 //! Everything that goes to the peer: one buffer, messages encoded and sealed in place at its tail.
 //!
-//! Three marks keep it bounded: above [`DATA_MARK`] channel data waits, above [`REQUEST_MARK`] our own requests do,
-//! and above [`REPLY_MARK`] the connection stops reading, so that the peer cannot make it grow by asking.
+//! Three marks of `limits.rs` keep it bounded: above [`DATA_MARK`] channel data waits, above [`REQUEST_MARK`] our own
+//! requests do, and above [`REPLY_MARK`] the connection stops reading, so that the peer cannot make it grow by asking.
 //! While a key exchange of ours is under way only its own messages leave (RFC 4253 section 7.1); the rest waits
 //! here, unsealed and bounded.
 
 use crate::channel::Stream;
 use crate::crypto::drbg::Drbg;
+#[cfg(any(test, feature = "replay"))]
+use crate::crypto::drbg::Foreign;
 use crate::error::{Error, Misuse, PeerError};
-use crate::limits::PACKET_DATA_LEN;
+use crate::limits::{
+    DATA_MARK, OWN_HELD_MARK, PACKET_DATA_LEN, REPLY_MARK, REQUEST_MARK, RESUME_MARK,
+};
 use crate::log::Log;
 use crate::msg::Message;
+#[cfg(any(test, feature = "replay"))]
+use crate::replay::{Command, Start, record::Recorder};
 use crate::secret::Secret;
 use crate::wire::Writer;
 
@@ -20,27 +26,16 @@ use super::draft::{Draft, fields_len};
 use super::keys::Layout;
 use super::sealer::{HEADER_LEN, Sealer};
 
-/// Channel data stops here: what one write to a socket takes at best. Loopback's segments hold 65,483 bytes, and two
-/// full packets fit one of them whatever the cipher.
-pub(crate) const DATA_MARK: usize = 65_480;
-/// Our own requests stop here.
-pub(crate) const REQUEST_MARK: usize = DATA_MARK + 16 * 1024;
-/// Input stops here: replies always have room below it.
-pub(crate) const REPLY_MARK: usize = DATA_MARK + 128 * 1024;
 /// Less room than this is left alone.
 const WORTH_A_PACKET: usize = 512;
 /// The fields of CHANNEL_EXTENDED_DATA before its data.
 const DATA_FIELDS_LEN: usize = 13;
-/// Input that was stopped there goes on here.
-const RESUME_MARK: usize = REPLY_MARK - 32 * 1024;
 /// What sealing adds to a payload at the most: header, padding, MAC.
 const SEALING: usize = HEADER_LEN + 32 + 64;
 /// The longest payload with a secret in it: what every peer takes (RFC 4253 section 6.1).
 const SECRET_LEN: usize = 32 * 1024;
 /// What a peer is answerable for of an answer that has data of the caller's in it.
 pub(crate) const BARE_ANSWER: usize = 64;
-/// Our own messages behind a key exchange stop here.
-const OWN_HELD_MARK: usize = 16 * 1024;
 
 /// The bytes on their way to the peer.
 #[derive(Debug)]
@@ -57,11 +52,15 @@ pub(crate) struct Output {
     /// How much of it the peer is answerable for.
     provoked: usize,
     max_held: usize,
+    /// A request of ours was refused for want of room, and nobody has been told since that there is some.
+    refused: bool,
     /// A DISCONNECT was sent: nothing may follow it.
     ended: bool,
     failed: Option<Error>,
     /// What was sealed, where packets are recorded.
     sent: Option<Box<Log>>,
+    #[cfg(any(test, feature = "replay"))]
+    recorder: Option<Box<Recorder>>,
 }
 
 impl Output {
@@ -75,9 +74,12 @@ impl Output {
             held: Vec::new(),
             provoked: 0,
             max_held,
+            refused: false,
             ended: false,
             failed: None,
             sent: None,
+            #[cfg(any(test, feature = "replay"))]
+            recorder: None,
         }
     }
 
@@ -103,17 +105,21 @@ impl Output {
         self.buf.get(self.head..).unwrap_or_default()
     }
 
-    fn pending_len(&self) -> usize {
+    const fn pending_len(&self) -> usize {
         self.buf.len().saturating_sub(self.head)
     }
 
     /// `len` bytes were written.
     pub(crate) fn consume(&mut self, len: usize) {
+        #[cfg(any(test, feature = "replay"))]
+        self.leave(len);
         self.head = self.head.saturating_add(len).min(self.buf.len());
     }
 
     /// Exchanges the whole buffer with an empty one.
     pub(crate) fn swap(&mut self, spare: &mut Vec<u8>) {
+        #[cfg(any(test, feature = "replay"))]
+        self.leave(usize::MAX);
         if self.pending_len() == 0 {
             spare.clear();
         } else if self.head > 0 {
@@ -195,7 +201,8 @@ impl Output {
         if self.ended {
             return Err(Misuse::Closed);
         }
-        if self.pending_len() > REQUEST_MARK || self.held.len() > OWN_HELD_MARK {
+        if !self.has_request_room() {
+            self.refused = true;
             return Err(Misuse::Blocked);
         }
         if self.gated {
@@ -204,6 +211,20 @@ impl Output {
             self.seal(|writer| message.encode(writer));
         }
         Ok(())
+    }
+
+    /// Whether there is room for a message of our own accord.
+    pub(crate) const fn has_request_room(&self) -> bool {
+        self.pending_len() <= REQUEST_MARK && self.held.len() <= OWN_HELD_MARK
+    }
+
+    /// Whether a request that was refused may be tried again. Says so once.
+    pub(crate) const fn take_relief(&mut self) -> bool {
+        let relief = self.refused && self.has_request_room() && !self.ended;
+        if relief {
+            self.refused = false;
+        }
+        relief
     }
 
     /// A message that the caller's own state bounds, such as EOF: only while [`is_open`](Self::is_open).
@@ -434,4 +455,56 @@ fn data_fields(recipient: u32, stream: Stream, len: usize) -> [u8; DATA_FIELDS_L
 fn message_fields(fields: &[u8; DATA_FIELDS_LEN], stream: Stream) -> &[u8] {
     let start = DATA_FIELDS_LEN.saturating_sub(fields_len(stream));
     fields.get(start..).unwrap_or_default()
+}
+
+/// The recorder stands here because every command and every byte passes here.
+#[cfg(any(test, feature = "replay"))]
+impl Output {
+    /// Records from now on.
+    pub(crate) fn attach(&mut self, recorder: Recorder) {
+        self.recorder = Some(Box::new(recorder));
+    }
+
+    pub(crate) const fn is_recorded(&self) -> bool {
+        self.recorder.is_some()
+    }
+
+    /// A command is about to be carried out; `data` belongs to it.
+    pub(crate) fn note(&mut self, command: impl FnOnce(Start) -> Command, data: &[&[u8]]) {
+        self.settle();
+        self.note_late(command, data);
+    }
+
+    /// A command was carried out, and [`settle`](Self::settle) was called before.
+    pub(crate) fn note_late(&mut self, command: impl FnOnce(Start) -> Command, data: &[&[u8]]) {
+        if let Some(recorder) = &mut self.recorder {
+            recorder.note(command, data);
+        }
+    }
+
+    /// What came of the last command is complete.
+    pub(crate) fn settle(&mut self) {
+        if let Some(recorder) = &mut self.recorder {
+            let pending = self.buf.get(self.head..).unwrap_or_default();
+            recorder.settle(pending, self.rng.foreign_draws());
+        }
+    }
+
+    /// The recorder, and what came of the last command is complete.
+    pub(crate) fn recorder(&mut self) -> Option<&mut Recorder> {
+        self.settle();
+        self.recorder.as_deref_mut()
+    }
+
+    /// Records no more.
+    pub(crate) fn detach(&mut self) {
+        self.recorder = None;
+        *self.rng.foreign_draws() = Foreign::Off;
+    }
+
+    fn leave(&mut self, len: usize) {
+        if let Some(recorder) = &mut self.recorder {
+            recorder.consumed(len);
+        }
+    }
 }

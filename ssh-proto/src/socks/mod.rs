@@ -11,6 +11,9 @@ mod client;
 mod proxy;
 
 use std::fmt;
+use std::io;
+
+use crate::channel::OpenFailureReason;
 
 pub use client::{SocksClient, SocksReply};
 pub use proxy::{SocksEvent, SocksProxy};
@@ -45,6 +48,29 @@ impl SocksFailure {
     pub const COMMAND_NOT_SUPPORTED: Self = Self(7);
     /// Address type not supported.
     pub const ADDRESS_NOT_SUPPORTED: Self = Self(8);
+}
+
+/// Why a channel was not opened, in the words of SOCKS.
+impl From<OpenFailureReason> for SocksFailure {
+    fn from(reason: OpenFailureReason) -> Self {
+        match reason {
+            OpenFailureReason::ADMINISTRATIVELY_PROHIBITED => Self::NOT_ALLOWED,
+            OpenFailureReason::CONNECT_FAILED => Self::HOST_UNREACHABLE,
+            _ => Self::GENERAL,
+        }
+    }
+}
+
+/// Why a connection was not made, in the words of SOCKS.
+impl From<io::ErrorKind> for SocksFailure {
+    fn from(kind: io::ErrorKind) -> Self {
+        match kind {
+            io::ErrorKind::ConnectionRefused => Self::CONNECTION_REFUSED,
+            io::ErrorKind::NetworkUnreachable => Self::NETWORK_UNREACHABLE,
+            io::ErrorKind::PermissionDenied => Self::NOT_ALLOWED,
+            _ => Self::HOST_UNREACHABLE,
+        }
+    }
 }
 
 impl fmt::Display for SocksFailure {

@@ -1,16 +1,11 @@
 //! Extension negotiation (RFC 8308): EXT_INFO and `server-sig-algs`.
 
 use crate::error::PeerError;
-use crate::limits::Limits;
+use crate::limits::{EXT_INFO_LEN, Limits};
 use crate::msg::transport::ExtInfo;
 use crate::msg::{Message, Rest};
 use crate::names::{Algorithm, SignatureAlgorithm};
 use crate::wire::{Malformed, NameList, Reader, Writer};
-
-/// How many EXT_INFO a peer may send (RFC 8308 section 2.4: after NEWKEYS, and before SUCCESS).
-pub(crate) const MAX_EXT_INFO: u8 = 2;
-/// The longest EXT_INFO that is read.
-const MAX_LEN: usize = 16 * 1024;
 
 /// What an EXT_INFO of the peer says that matters here.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -32,7 +27,7 @@ pub(crate) fn read(payload: &[u8], limits: &Limits) -> Result<Extensions, PeerEr
         }
     };
     let count = usize::try_from(message.nr_extensions).unwrap_or(usize::MAX);
-    if count > limits.ext_info_entries || payload.len() > MAX_LEN {
+    if count > limits.ext_info_entries || payload.len() > EXT_INFO_LEN {
         return Err(fault("nr_extensions")(Malformed::TooLong));
     }
     let mut reader = Reader::new(message.extensions.0);

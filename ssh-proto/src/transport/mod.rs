@@ -17,7 +17,7 @@ use crate::error::{Error, PeerError, Stage};
 use crate::kex::exchange::{KeySource, Transcript};
 use crate::kex::negotiate::{Negotiated, local_kexinit, negotiate};
 use crate::key::PublicKey;
-use crate::limits::Limits;
+use crate::limits::{EXT_INFOS, Limits};
 use crate::log::{LogLayer, LogLevel};
 use crate::msg::Message;
 use crate::msg::transport::{KexInit, NewKeys};
@@ -41,6 +41,8 @@ pub(crate) struct Transport<R: Role> {
     strict: bool,
     /// The next packet of the peer belongs to an exchange that it guessed wrong.
     skip_guess: bool,
+    /// The next packet of the peer is the first one behind its first NEWKEYS.
+    greeting: bool,
     /// The peer's first NEWKEYS is in.
     established: bool,
     takes_ext_info: bool,
@@ -191,6 +193,7 @@ impl<R: Role> Transport<R> {
             negotiated: None,
             strict: false,
             skip_guess: false,
+            greeting: false,
             established: false,
             takes_ext_info: false,
             ext_infos: 0,
@@ -202,17 +205,29 @@ impl<R: Role> Transport<R> {
 
     /// The phase of the legality table.
     pub(crate) const fn phase(&self, authenticated: bool) -> Phase {
+        let exchange = match (self.established, self.strict) {
+            (false, false) => legality::Exchange::First,
+            (false, true) => legality::Exchange::Strict,
+            (true, _) => legality::Exchange::Later,
+        };
         match self.kex {
-            _ if !self.established => Phase::FirstKex,
-            KexState::Exchanging { .. } | KexState::Switching { .. } => Phase::Rekey,
+            KexState::Exchanging { .. } if self.skip_guess => {
+                Phase::Kex(exchange, legality::Step::Guess)
+            }
+            KexState::Exchanging { .. } => Phase::Kex(exchange, legality::Step::Method),
+            KexState::Switching { .. } => Phase::Kex(exchange, legality::Step::NewKeys),
+            _ if !self.established => Phase::Begin,
+            _ if self.greeting => Phase::Greeting,
             _ if authenticated => Phase::Open,
             _ => Phase::Auth,
         }
     }
 
-    /// Whether only messages of the exchange may come (strict key exchange, before the first NEWKEYS).
-    pub(crate) const fn is_strict_now(&self) -> bool {
-        self.strict && !self.established
+    /// A packet came in this phase, whatever it was.
+    pub(crate) const fn came(&mut self, phase: Phase) {
+        if matches!(phase, Phase::Greeting) {
+            self.greeting = false;
+        }
     }
 
     /// A key exchange is under way.
@@ -298,9 +313,9 @@ impl<R: Role> Transport<R> {
         Ok(())
     }
 
-    /// Whether the packet is the peer's wrong guess, which is passed over once.
-    pub(crate) const fn skips(&mut self, number: u8) -> bool {
-        matches!(number, 30..=49) && std::mem::replace(&mut self.skip_guess, false)
+    /// The peer's wrong guess came.
+    pub(crate) const fn skip(&mut self) {
+        self.skip_guess = false;
     }
 
     /// Handles messages 7, 20, 21 and 30 to 49, which the table admitted.
@@ -507,18 +522,14 @@ impl<R: Role> Transport<R> {
         if std::mem::replace(&mut self.established, true) {
             return Ok(Progress::Rekeyed);
         }
+        self.greeting = true;
         Ok(Progress::Established)
     }
 
-    /// RFC 8308 section 2.4. OpenSSH sends a second one during authentication.
+    /// RFC 8308 section 2.4.
     fn ext_info(&mut self, payload: &[u8], limits: &Limits) -> Result<(), Error> {
         self.ext_infos = self.ext_infos.saturating_add(1);
-        let in_place = match R::SIDE {
-            Side::Client => true,
-            // "As the next packet following the client's first SSH_MSG_NEWKEYS."
-            Side::Server => self.opener.traffic().packets == 1,
-        };
-        if self.ext_infos > ext_info::MAX_EXT_INFO || !in_place {
+        if self.ext_infos > EXT_INFOS {
             return Err(PeerError::UnexpectedMessage {
                 message: 7,
                 stage: Stage::Authentication,

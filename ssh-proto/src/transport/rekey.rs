@@ -1,19 +1,10 @@
 //! When a new key exchange is due, and how often the peer may start one (RFC 4253 section 9, RFC 4344 section 3).
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use crate::error::PeerError;
-use crate::limits::{Limits, RekeyLimits};
+use crate::limits::{CHEAP_REKEY_BYTES, CHEAP_REKEY_TIME, Limits, REKEY_PACKETS, RekeyLimits};
 use crate::packet::sealer::Traffic;
-
-/// RFC 4344 section 3.1: "an implementation SHOULD rekey after at most 2**31 packets".
-const MAX_PACKETS: u64 = 1 << 31;
-/// Exchanges of the peer further apart than this, in time or in bytes of either direction, are not counted.
-///
-/// The peer may have asked for few bytes and mean it: OpenSSH with `RekeyLimit 1M` begins after half of that, with
-/// anything below 512K after each full packet, and what it counts may all be what it has received.
-const CHEAP_TIME: Duration = Duration::from_secs(10);
-const CHEAP_BYTES: u64 = 16 * 1024;
 
 /// When the last exchange was, and how many cheap ones the peer started.
 #[derive(Debug)]
@@ -30,7 +21,7 @@ impl Rekey {
                 bytes: limits.bytes.max(RekeyLimits::LEAST_BYTES),
                 packets: limits
                     .packets
-                    .clamp(RekeyLimits::LEAST_PACKETS, MAX_PACKETS),
+                    .clamp(RekeyLimits::LEAST_PACKETS, REKEY_PACKETS),
                 time: limits.time.map(|time| time.max(RekeyLimits::LEAST_TIME)),
             },
             last: now,
@@ -66,8 +57,8 @@ impl Rekey {
         limits: &Limits,
         now: Instant,
     ) -> Result<(), PeerError> {
-        if now.saturating_duration_since(self.last) < CHEAP_TIME
-            && sent.bytes.max(received.bytes) < CHEAP_BYTES
+        if now.saturating_duration_since(self.last) < CHEAP_REKEY_TIME
+            && sent.bytes.max(received.bytes) < CHEAP_REKEY_BYTES
         {
             self.cheap = self.cheap.saturating_add(1);
             if self.cheap > limits.cheap_rekeys {
@@ -86,6 +77,8 @@ impl Rekey {
     reason = "a test needs a time to start from"
 )]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[test]
@@ -114,10 +107,10 @@ mod tests {
         let much = |bytes| Traffic { bytes, packets: 1 };
         let mut rekey = Rekey::new(RekeyLimits::default(), start);
         for (millis, sent, received, cheap) in [
-            (9_999, CHEAP_BYTES - 1, CHEAP_BYTES - 1, true),
+            (9_999, CHEAP_REKEY_BYTES - 1, CHEAP_REKEY_BYTES - 1, true),
             (10_000, 0, 0, false),
-            (0, CHEAP_BYTES, 0, false),
-            (0, 0, CHEAP_BYTES, false),
+            (0, CHEAP_REKEY_BYTES, 0, false),
+            (0, 0, CHEAP_REKEY_BYTES, false),
         ] {
             let now = start + Duration::from_millis(millis);
             let outcome = rekey.peer_starts(much(sent), much(received), &limits, now);
@@ -155,7 +148,7 @@ mod tests {
         let mut rekey = Rekey::new(RekeyLimits::default(), now);
         // Now and then is fine.
         for _ in 0..1_000 {
-            now += CHEAP_TIME;
+            now += CHEAP_REKEY_TIME;
             rekey.peer_starts(NOTHING, NOTHING, &limits, now).unwrap();
             rekey.done(now);
         }

@@ -9,6 +9,7 @@ use crate::crypto::agree::respond;
 use crate::error::{Error, PeerError};
 use crate::msg::Message;
 use crate::msg::kex::{KexEcdhInit, KexEcdhReply};
+use crate::secret::Secret;
 
 use super::{Exchange, Finished, KexHalf, Known, Step};
 
@@ -128,10 +129,12 @@ impl KexHalf<ServerRole> for ServerKex {
         });
         match key {
             HostKey::Private(key) => {
-                let signature = key
-                    .sign(algorithm, &hash)
-                    .map_err(|_| Error::SigningFailed)?;
-                send_reply(&finished, &share, &signature, cx);
+                let signature = cx
+                    .out
+                    .rng()
+                    .foreign(|| key.sign(algorithm, &hash).map(Secret::new))
+                    .ok_or(Error::SigningFailed)?;
+                send_reply(&finished, &share, signature.expose(), cx);
                 Ok(Step::Done(finished))
             }
             HostKey::External(key) => {

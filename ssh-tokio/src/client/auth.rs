@@ -8,38 +8,10 @@ use ssh_proto::{ClientEvent, Credential, Misuse, Prompts, Secret, SignatureReque
 
 use crate::BoxFuture;
 use crate::core::{Interest, now};
-use crate::error::Error;
 use crate::waiters::Wish;
+use crate::{AuthOutcome, Error};
 
 use super::Client;
-
-/// How an attempt to authenticate ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum AuthOutcome {
-    /// The user is in.
-    Success,
-    /// Not yet.
-    Refused {
-        /// The methods that can continue.
-        methods: Vec<String>,
-        /// The attempt itself was good, and another method must follow.
-        partial_success: bool,
-    },
-    /// The password has expired, and nobody was there to choose another: see
-    /// [`Client::auth_password_with_change`].
-    PasswordExpired {
-        /// What the server wants shown.
-        prompt: String,
-    },
-}
-
-impl AuthOutcome {
-    /// Whether the user is in.
-    pub const fn success(&self) -> bool {
-        matches!(self, Self::Success)
-    }
-}
 
 /// Makes the signature of a key that is elsewhere: the blob of RFC 4253 section 6.6 (name of the algorithm, then the
 /// signature, each with its length in front). `None`: it cannot.

@@ -9,10 +9,10 @@ use std::time::Duration;
 use ssh_proto::{ClientRole, OpenChannel, Program, PtyRequest, Signal, Stream, WindowSize};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use crate::Error;
+use crate::ExitStatus;
 use crate::channel::{Channel, Stderr};
 use crate::core::Core;
-use crate::error::Error;
-use crate::exit::ExitStatus;
 use crate::split::{ReadHalf, WriteHalf};
 use crate::waiters::Wish;
 
@@ -39,6 +39,8 @@ pub struct Command {
     command: Option<Vec<u8>>,
     env: Vec<(Vec<u8>, Vec<u8>)>,
     pty: Option<PtyRequest>,
+    /// It is to run without one as well.
+    pty_is_optional: bool,
     combine_stderr: bool,
     input: Vec<u8>,
     timeout: Option<Duration>,
@@ -58,6 +60,7 @@ impl Command {
             command: None,
             env: Vec::new(),
             pty: None,
+            pty_is_optional: false,
             combine_stderr: false,
             input: Vec::new(),
             timeout: None,
@@ -72,9 +75,19 @@ impl Command {
         self
     }
 
-    /// Runs on a terminal of its own.
+    /// Runs on a terminal of its own, or not at all: the command is sent when the server has given the terminal, which
+    /// takes one round trip more.
     pub fn pty(mut self, pty: PtyRequest) -> Self {
         self.pty = Some(pty);
+        self.pty_is_optional = false;
+        self
+    }
+
+    /// Runs on a terminal of its own if the server gives one, and without otherwise, as OpenSSH's client does it for a
+    /// shell that was not asked to have one. Nothing is waited for; [`Child::has_pty`] tells.
+    pub fn try_pty(mut self, pty: PtyRequest) -> Self {
+        self.pty = Some(pty);
+        self.pty_is_optional = true;
         self
     }
 
@@ -102,18 +115,24 @@ impl Command {
     ///
     /// # Errors
     ///
-    /// [`Error::OpenFailed`] when the server gives no channel, [`Error::Refused`] when it gives no terminal or does
-    /// not start the command.
+    /// [`Error::OpenFailed`] when the server gives no channel, [`Error::Refused`] when it gives no terminal that is
+    /// needed or does not start the command.
     pub async fn spawn(&self) -> Result<Child, Error> {
         let channel = self.client.open(OpenChannel::Session).await?;
         if self.combine_stderr {
             channel.combine_stderr()?;
         }
         // Everything is sent at once, behind the open: that is one round trip less for each.
-        let pty = match &self.pty {
+        let mut pty = match &self.pty {
             Some(pty) => Some(channel.command(true, |channel| channel.pty(pty)).await?),
             None => None,
         };
+        let mut has_pty = false;
+        if let Some(pty) = pty.take_if(|_| !self.pty_is_optional) {
+            // But servers run a command whose terminal they refused.
+            pty.reply("pty-req").await?;
+            has_pty = true;
+        }
         for (name, value) in &self.env {
             channel
                 .command(false, |channel| channel.env(name, value))
@@ -127,11 +146,15 @@ impl Command {
             .command(true, |channel| channel.start(program))
             .await?;
         if let Some(pty) = pty {
-            pty.reply("pty-req").await?;
+            has_pty = match pty.reply("pty-req").await {
+                Err(Error::Refused(_)) => false,
+                granted => granted.map(|()| true)?,
+            };
         }
         start.reply(what).await?;
         let (stdout, stdin) = channel.clone().into_split();
         Ok(Child {
+            has_pty,
             stdin: Some(ChildStdin(stdin)),
             stdout: Some(ChildStdout(stdout)),
             stderr: Some(ChildStderr(channel.stderr())),
@@ -211,12 +234,18 @@ pub struct Child {
     /// What the command complains of.
     pub stderr: Option<ChildStderr>,
     channel: Channel,
+    has_pty: bool,
 }
 
 impl Child {
     /// The channel below.
     pub const fn channel(&self) -> &Channel {
         &self.channel
+    }
+
+    /// Whether it runs on a terminal: it was asked for, and the server has given it.
+    pub const fn has_pty(&self) -> bool {
+        self.has_pty
     }
 
     /// Sends EOF to the command, if [`stdin`](Self::stdin) was not taken, and waits for its end.

@@ -10,7 +10,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use ssh_proto::error::DisconnectReason;
-use ssh_proto::key::PublicKey;
 use ssh_proto::{
     Answer, ClientEvent, ClientRole, Connection, Negotiated, OpenChannel, OpenFailureReason,
     Program, RequestId, Role,
@@ -21,13 +20,14 @@ use tokio::net::{TcpStream, ToSocketAddrs};
 use crate::channel::{Channel, Owner};
 use crate::core::{Call, Interest, Shared, Sorted, must_wait, now, seed};
 use crate::driver::{Attendant, Drive, Driver};
-use crate::error::Error;
 use crate::events::Events;
+use crate::forward::Routes;
 use crate::waiters::Wish;
+use crate::{Error, SessionInfo};
 
-pub use auth::{Answerer, Asker, AuthOutcome, Method, Signer};
+pub use auth::{Answerer, Asker, Method, Signer};
 pub use command::{Child, ChildStderr, ChildStdin, ChildStdout, Command, Output};
-pub use options::{ClientOptions, HostKeyAsker, HostKeyPin, HostKeyPolicy};
+pub use options::{ClientOptions, HostKeyAsker, HostKeyPolicy};
 
 /// A connection to a server.
 ///
@@ -59,22 +59,6 @@ struct Extras {
     auth: tokio::sync::Mutex<()>,
     banner: Mutex<Option<options::BannerCallback>>,
     peer: Option<SocketAddr>,
-}
-
-/// What stays the same over a connection's life.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct SessionInfo {
-    /// The session identifier (RFC 4253 section 7.2).
-    pub id: Vec<u8>,
-    /// Our version line.
-    pub local_version: String,
-    /// The peer's version line.
-    pub peer_version: Vec<u8>,
-    /// The server's host key.
-    pub host_key: PublicKey,
-    /// The user, once authenticated.
-    pub user: Option<String>,
 }
 
 impl Client {
@@ -145,10 +129,15 @@ impl Client {
     where
         T: AsyncRead + AsyncWrite + Unpin,
     {
-        let conn = Connection::<ClientRole>::new(options.config, seed()?, now());
+        let conn = Connection::<ClientRole>::new(options.protocol(), seed()?, now());
         let shared = Arc::new(Shared::new(conn, sort, false));
         let attendant = Attendant::new(attend(Arc::clone(&shared), options.policy));
-        let drive = Drive::new(Arc::clone(&shared), stream, options.log, attendant);
+        #[cfg_attr(not(feature = "replay"), expect(unused_mut, reason = "for recordings"))]
+        let mut drive = Drive::new(Arc::clone(&shared), stream, options.log, attendant);
+        #[cfg(feature = "replay")]
+        if let Some(callback) = options.recording {
+            drive.record_to(callback);
+        }
         let mut driver = Driver::new(drive);
         let client = Self {
             owner: Arc::new(Owner { shared }),
@@ -165,6 +154,10 @@ impl Client {
             });
         driver.drive(exchanged).await?;
         Ok((client, driver))
+    }
+
+    pub(crate) const fn owner(&self) -> &Arc<Owner<ClientRole>> {
+        &self.owner
     }
 
     pub(crate) fn shared(&self) -> &Shared<ClientRole> {
@@ -289,15 +282,8 @@ impl Client {
 
     /// Session identifier, versions, host key and user.
     pub fn session(&self) -> Option<SessionInfo> {
-        self.shared().act(|core| {
-            core.conn.session().map(|session| SessionInfo {
-                id: session.id.to_vec(),
-                local_version: session.local_version.to_owned(),
-                peer_version: session.peer_version.to_vec(),
-                host_key: session.host_key.clone(),
-                user: session.user.map(str::to_owned),
-            })
-        })
+        self.shared()
+            .act(|core| core.conn.session().map(SessionInfo::from))
     }
 
     /// The address that was connected to, where [`connect`](Self::connect) did that.
@@ -416,6 +402,7 @@ fn sort(event: ClientEvent) -> Sorted<ClientEvent> {
         ClientEvent::GlobalReplied { request, reply } => Sorted::Reply(request, reply),
         ClientEvent::Disconnected(error) => Sorted::Over(error),
         ClientEvent::Rekeyed => Sorted::Rekeyed,
+        ClientEvent::Unblocked => Sorted::Unblocked,
         ClientEvent::OpenRequested(_)
         | ClientEvent::GlobalRequested(_)
         | ClientEvent::HostKeyOffered(_) => Sorted::Call(event),
@@ -425,7 +412,7 @@ fn sort(event: ClientEvent) -> Sorted<ClientEvent> {
 
 /// Answers what no caller waits for. What fails here fails because the connection has ended.
 async fn attend(shared: Arc<Shared<ClientRole>>, mut policy: HostKeyPolicy) {
-    while let Some(call) = shared.next_call().await {
+    while let Some(call) = shared.next_call(Routes::tidy).await {
         match call {
             Call::Event(ClientEvent::HostKeyOffered(offer)) => {
                 let verdict = policy.judge(offer.key()).await;
@@ -440,8 +427,11 @@ async fn attend(shared: Arc<Shared<ClientRole>>, mut policy: HostKeyPolicy) {
                 });
             }
             Call::Event(ClientEvent::OpenRequested(request)) => shared.act(|core| {
-                let reason = OpenFailureReason::ADMINISTRATIVELY_PROHIBITED;
-                _ = core.conn.refuse_open(request, reason, "");
+                if let Err(request) = core.routes.offer(request) {
+                    let reason = OpenFailureReason::ADMINISTRATIVELY_PROHIBITED;
+                    _ = core.conn.refuse_open(request, reason, "");
+                }
+                core.waiters.wake(Wish::STATE, &mut core.wakes);
             }),
             Call::Event(ClientEvent::GlobalRequested(request)) => {
                 if let Some(token) = request.token {

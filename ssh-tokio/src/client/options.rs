@@ -4,13 +4,16 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ssh_proto::adapter::judge_host_key;
 use ssh_proto::config::ClientConfig;
 use ssh_proto::key::PublicKey;
 use ssh_proto::log::LogRecord;
 
 use crate::BoxFuture;
-use crate::error::HostKeyRefused;
 use crate::pump::LogCallback;
+#[cfg(feature = "replay")]
+use crate::pump::RecordingCallback;
+use crate::{HostKeyPin, HostKeyRefused};
 
 pub(super) type BannerCallback = Box<dyn FnMut(&str) + Send>;
 
@@ -26,16 +29,6 @@ pub enum HostKeyPolicy {
     Ask(HostKeyAsker),
     /// Any key at all: whoever sits between can read and change everything. For tests.
     AcceptAny,
-}
-
-/// A host key that will do.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum HostKeyPin {
-    /// The key with this fingerprint: `SHA256:` and 43 characters, as `ssh-keygen -l` prints it.
-    Fingerprint(String),
-    /// This key.
-    Key(PublicKey),
 }
 
 impl HostKeyPolicy {
@@ -60,40 +53,14 @@ impl HostKeyPolicy {
 
     /// The verdict on a key.
     pub(crate) async fn judge(&mut self, key: &PublicKey) -> Result<(), HostKeyRefused> {
-        let fine = match self {
-            Self::Pinned(pins) => pins.iter().any(|pin| pin.is(key)),
-            Self::Ask(callback) => callback(key).await,
-            Self::AcceptAny => true,
-        };
-        if fine {
-            return Ok(());
-        }
-        Err(HostKeyRefused {
-            key_type: key.key_type().to_owned(),
-            shown: key.fingerprint_sha256(),
-            expected: match self {
-                Self::Pinned(pins) => pins.iter().map(ToString::to_string).collect(),
-                _ => Vec::new(),
-            },
-        })
-    }
-}
-
-impl HostKeyPin {
-    fn is(&self, key: &PublicKey) -> bool {
         match self {
-            // Some write the padding of base64, some do not.
-            Self::Fingerprint(pin) => pin.trim_end_matches('=') == key.fingerprint_sha256(),
-            Self::Key(pin) => pin == key,
-        }
-    }
-}
-
-impl fmt::Display for HostKeyPin {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Fingerprint(pin) => f.write_str(pin),
-            Self::Key(key) => f.write_str(&key.fingerprint_sha256()),
+            Self::Pinned(pins) => judge_host_key(pins, key),
+            Self::Ask(callback) => {
+                let fine = callback(key).await;
+                fine.then_some(())
+                    .ok_or_else(|| HostKeyRefused::new(key, &[]))
+            }
+            Self::AcceptAny => Ok(()),
         }
     }
 }
@@ -126,6 +93,8 @@ pub struct ClientOptions {
     pub(super) timeout: Option<Duration>,
     pub(super) banner: Option<BannerCallback>,
     pub(super) log: Option<LogCallback>,
+    #[cfg(feature = "replay")]
+    pub(super) recording: Option<RecordingCallback>,
 }
 
 impl ClientOptions {
@@ -137,6 +106,8 @@ impl ClientOptions {
             timeout: None,
             banner: None,
             log: None,
+            #[cfg(feature = "replay")]
+            recording: None,
         }
     }
 
@@ -168,6 +139,27 @@ impl ClientOptions {
     pub fn on_log(mut self, callback: impl FnMut(&LogRecord) + Send + 'static) -> Self {
         self.log = Some(Box::new(callback));
         self
+    }
+
+    /// Records the connection: every piece of the recording is handed to the callback, in order, the last one when the
+    /// connection has ended. Together they are a [`Trace`](ssh_proto::replay::Trace). **It holds secrets**: the seed of all
+    /// keys, passwords, data in clear. Called by the driver, and the last time when that is dropped.
+    #[cfg(feature = "replay")]
+    #[must_use]
+    pub fn on_recording(mut self, callback: impl FnMut(&str) + Send + 'static) -> Self {
+        self.recording = Some(Box::new(callback));
+        self
+    }
+
+    /// The protocol's options, as the connection needs them.
+    pub(super) fn protocol(&self) -> Arc<ClientConfig> {
+        #[cfg(feature = "replay")]
+        if self.recording.is_some() {
+            let mut config = ClientConfig::clone(&self.config);
+            config.transport.record = true;
+            return Arc::new(config);
+        }
+        Arc::clone(&self.config)
     }
 }
 

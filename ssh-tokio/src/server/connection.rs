@@ -10,20 +10,21 @@ use std::task::Poll;
 
 use ssh_proto::error::DisconnectReason;
 use ssh_proto::{
-    Answer, ChannelId, ChannelRequest, GlobalRequestKind, LoginAttempt, Misuse, Negotiated,
-    OpenChannel, OpenFailureReason, OpenKind, OpenRequest, Proof, RequestToken, ServerEvent,
-    ServerRole,
+    Answer, ChannelId, ChannelRequest, GlobalRequestKind, GlobalRequestReceived, LoginAttempt,
+    Misuse, Negotiated, OpenChannel, OpenFailureReason, OpenKind, OpenRequest, Proof, RequestToken,
+    ServerEvent, ServerRole,
 };
 use tokio::task::JoinSet;
 
 use crate::BoxFuture;
 use crate::channel::{Owner, ServerChannel};
 use crate::core::{Call, Shared, Sorted, now};
-use crate::error::Error;
 use crate::events::Events;
+use crate::pending::Pending;
+use crate::{Error, Session, Verdict};
 
 use super::Startup;
-use super::handler::{Handler, OpenVerdict, Session, Task, Verdict};
+use super::handler::{Handler, OpenVerdict, Task};
 use super::options::Subsystems;
 
 /// A server's connection, as its handler sees it. It can be kept and used by any task.
@@ -58,9 +59,23 @@ impl ServerConnection {
         kind: &str,
         data: &[u8],
     ) -> Result<(ServerChannel, Vec<u8>), Error> {
-        let channel = crate::client::open(&self.owner, OpenChannel::Custom { kind, data }).await?;
+        let channel = self.open(OpenChannel::Custom { kind, data }).await?;
         let data = channel.opened().await?;
         Ok((channel, data))
+    }
+
+    /// Asks for a channel; the answer is not waited for.
+    pub(crate) async fn open(&self, kind: OpenChannel<'_>) -> Result<ServerChannel, Error> {
+        crate::client::open(&self.owner, kind).await
+    }
+
+    pub(crate) fn shared(&self) -> &Shared<ServerRole> {
+        &self.owner.shared
+    }
+
+    /// Whether the connection has not ended.
+    pub fn is_alive(&self) -> bool {
+        self.owner.shared.act(|core| core.over.is_none())
     }
 
     /// Makes a request about the connection, and waits for the answer when one is wanted.
@@ -112,12 +127,15 @@ impl fmt::Debug for ServerConnection {
 /// A channel that the client has asked for and that is not decided about. Dropping it refuses.
 #[must_use = "the client waits for the verdict"]
 pub struct PendingChannel {
-    owner: Arc<Owner<ServerRole>>,
-    request: Option<OpenRequest>,
+    pending: Pending<ServerRole>,
     kind: OpenKind,
 }
 
 impl PendingChannel {
+    pub(crate) const fn owner(&self) -> &Arc<Owner<ServerRole>> {
+        self.pending.owner()
+    }
+
     /// What was asked for.
     pub const fn kind(&self) -> &OpenKind {
         &self.kind
@@ -138,30 +156,12 @@ impl PendingChannel {
     ///
     /// The connection has ended.
     pub fn accept_with(mut self, data: &[u8]) -> Result<ServerChannel, Error> {
-        let Some(request) = self.request.take() else {
-            return Err(Error::Misuse(Misuse::StaleToken));
-        };
-        accept(&self.owner, request, data)
+        self.pending.accept(data)
     }
 
     /// Refuses the channel.
     pub fn refuse(mut self, reason: OpenFailureReason, description: &str) {
-        self.answer(reason, description);
-    }
-
-    fn answer(&mut self, reason: OpenFailureReason, description: &str) {
-        if let Some(request) = self.request.take() {
-            self.owner.shared.act(|core| {
-                // It fails only when the connection has ended.
-                _ = core.conn.refuse_open(request, reason, description);
-            });
-        }
-    }
-}
-
-impl Drop for PendingChannel {
-    fn drop(&mut self) {
-        self.answer(OpenFailureReason::ADMINISTRATIVELY_PROHIBITED, "");
+        self.pending.refuse(reason, description);
     }
 }
 
@@ -169,19 +169,6 @@ impl fmt::Debug for PendingChannel {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("PendingChannel").field(&self.kind).finish()
     }
-}
-
-fn accept(
-    owner: &Arc<Owner<ServerRole>>,
-    request: OpenRequest,
-    data: &[u8],
-) -> Result<ServerChannel, Error> {
-    let id = owner.shared.act(|core| {
-        let id = core.conn.accept_open(request, data)?;
-        core.add_channel(id, true);
-        Ok::<_, Misuse>(id)
-    })?;
-    Ok(ServerChannel::new(Arc::clone(owner), id))
 }
 
 /// What attends to a connection, but for the handler.
@@ -202,6 +189,7 @@ pub(super) fn sort(event: ServerEvent) -> Sorted<ServerEvent> {
         ServerEvent::GlobalReplied { request, reply } => Sorted::Reply(request, reply),
         ServerEvent::Disconnected(error) => Sorted::Over(error),
         ServerEvent::Rekeyed => Sorted::Rekeyed,
+        ServerEvent::Unblocked => Sorted::Unblocked,
         _ => Sorted::Call(event),
     }
 }
@@ -244,7 +232,7 @@ impl Attendee {
     /// The next call. Tasks that have ended are cleared away meanwhile.
     async fn next_call(&mut self) -> Option<Call<ServerRole>> {
         let shared = Arc::clone(&self.connection.owner.shared);
-        let mut next = std::pin::pin!(shared.next_call());
+        let mut next = std::pin::pin!(shared.next_call(|_| {}));
         std::future::poll_fn(|cx| {
             while let Poll::Ready(Some(_)) = self.tasks.poll_join_next(cx) {}
             next.as_mut().poll(cx)
@@ -272,19 +260,7 @@ impl Attendee {
             }
             Call::Event(ServerEvent::OpenRequested(request)) => self.open(handler, request).await,
             Call::Event(ServerEvent::GlobalRequested(request)) => {
-                let reply = match &request.kind {
-                    GlobalRequestKind::Custom { name, data } => {
-                        handler.check_global_request(name, data).await
-                    }
-                    // This server listens for nobody.
-                    _ => None,
-                };
-                if let Some(token) = request.token {
-                    let answer = reply.as_deref().map_or(Answer::Refuse, Answer::Accept);
-                    _ = self
-                        .shared()
-                        .act(|core| core.conn.answer_global(token, answer));
-                }
+                self.global(handler, request).await;
             }
             Call::Event(ServerEvent::SignatureNeeded(request)) => {
                 let signature = handler.sign_host_key(&request).await;
@@ -306,6 +282,40 @@ impl Attendee {
         }
     }
 
+    async fn global(&self, handler: &mut impl Handler, request: GlobalRequestReceived) {
+        let GlobalRequestReceived { kind, token, .. } = request;
+        let reply = match kind {
+            GlobalRequestKind::Forward(address) => {
+                let Some(token) = token else {
+                    return;
+                };
+                let port = handler.check_forward(&address).await;
+                let answered = self.shared().act(|core| match port {
+                    Some(port) => core.conn.accept_forward(token, port),
+                    None => core.conn.answer_global(token, Answer::Refuse),
+                });
+                if let (Some(port), Ok(())) = (port, answered) {
+                    handler.forward_granted(&address.bound(port));
+                }
+                return;
+            }
+            GlobalRequestKind::CancelForward(address) => {
+                let gone = handler.check_cancel_forward(&address).await;
+                gone.then(Vec::new)
+            }
+            GlobalRequestKind::Custom { name, data } => {
+                handler.check_global_request(&name, &data).await
+            }
+            _ => None,
+        };
+        if let Some(token) = token {
+            let answer = reply.as_deref().map_or(Answer::Refuse, Answer::Accept);
+            _ = self
+                .shared()
+                .act(|core| core.conn.answer_global(token, answer));
+        }
+    }
+
     async fn judge(&self, handler: &mut impl Handler, attempt: LoginAttempt) {
         let verdict = match attempt.proof() {
             Proof::None => handler.check_auth_none(&attempt).await,
@@ -320,26 +330,9 @@ impl Attendee {
             Proof::Answers(answers) => handler.check_auth_answers(&attempt, answers).await,
             _ => Verdict::Refuse,
         };
-        let interactive = matches!(
-            attempt.proof(),
-            Proof::KeyboardInteractive { .. } | Proof::Answers(_)
-        );
-        let password = matches!(
-            attempt.proof(),
-            Proof::Password(_) | Proof::PasswordChange { .. }
-        );
-        let result = self.shared().act(|core| match verdict {
-            Verdict::Accept => core.conn.grant(attempt),
-            Verdict::Partial(methods) => core.conn.partial(attempt, &methods),
-            Verdict::Prompt(round) if interactive => core.conn.prompt(attempt, &round),
-            Verdict::PasswordExpired(text) if password => {
-                core.conn.require_password_change(attempt, &text)
-            }
-            // A verdict that does not fit the method is no permission.
-            Verdict::Refuse | Verdict::Prompt(_) | Verdict::PasswordExpired(_) => {
-                core.conn.refuse(attempt)
-            }
-        });
+        let result = self
+            .shared()
+            .act(|core| verdict.give(&mut core.conn, attempt));
         if let Err(Misuse::Argument(_) | Misuse::Limit(_)) = result {
             // The author's own mistake, such as a prompt that is too long: the question stays open for ever.
             self.connection.disconnect("internal error");
@@ -358,26 +351,21 @@ impl Attendee {
             }
             OpenVerdict::Accept => {
                 let is_session = matches!(request.kind(), OpenKind::Session);
-                if let Ok(channel) = accept(&self.connection.owner, request, &[])
+                let mut pending = Pending::new(Arc::clone(&self.connection.owner), request);
+                if let Ok(channel) = pending.accept(&[])
                     && is_session
                 {
                     let id = channel.id();
-                    let session = Session {
-                        channel: id,
-                        user: self.user.clone(),
-                        pty: None,
-                        env: Vec::new(),
-                    };
+                    let session = Session::new(id, self.user.clone());
                     self.sessions.insert(id, (session, Some(channel)));
                 }
             }
             OpenVerdict::Handle(handle) => {
-                let pending = PendingChannel {
-                    owner: Arc::clone(&self.connection.owner),
-                    kind: request.kind().clone(),
-                    request: Some(request),
-                };
                 let owner = Arc::clone(&self.connection.owner);
+                let pending = PendingChannel {
+                    kind: request.kind().clone(),
+                    pending: Pending::new(Arc::clone(&owner), request),
+                };
                 self.tasks.spawn(async move {
                     guarded(&owner, handle(pending)).await;
                 });

@@ -2,16 +2,15 @@
 
 use std::fmt;
 
-use ssh_proto::config::AuthMethod;
 use ssh_proto::key::PublicKey;
 use ssh_proto::{
-    ChannelId, LoginAttempt, OpenFailureReason, OpenKind, PromptRound, PtyRequest, Secret, Signal,
-    SignatureRequest, WindowSize,
+    ChannelId, ForwardAddress, LoginAttempt, OpenFailureReason, OpenKind, PtyRequest, Secret,
+    Signal, SignatureRequest, WindowSize,
 };
 
 use crate::BoxFuture;
 use crate::channel::ServerChannel;
-use crate::exit::ExitStatus;
+use crate::{ExitStatus, Session, Verdict};
 
 use super::connection::{PendingChannel, ServerConnection};
 
@@ -64,7 +63,8 @@ pub trait Handler: Send + 'static {
 
     // Who may log in (RFC 4252).
 
-    /// May this user in without any proof? Asked only where the configuration lists [`AuthMethod::None`].
+    /// May this user in without any proof? Asked only where the configuration lists
+    /// [`AuthMethod::None`](ssh_proto::AuthMethod::None).
     fn check_auth_none(&mut self, attempt: &LoginAttempt) -> impl Future<Output = Verdict> + Send {
         async { Verdict::Refuse }
     }
@@ -210,6 +210,28 @@ pub trait Handler: Send + 'static {
         async { None }
     }
 
+    /// May the client have this server listen there? `Some` says that it is bound, and at which port; for a Unix socket
+    /// the number does not matter. A ready-made answer is [`Forwarding`](crate::Forwarding).
+    fn check_forward(
+        &mut self,
+        address: &ForwardAddress,
+    ) -> impl Future<Output = Option<u16>> + Send {
+        async { None }
+    }
+
+    /// The client was told that the server listens there, the port being the one that was bound: channels may be opened
+    /// for it from now on.
+    fn forward_granted(&mut self, address: &ForwardAddress) {}
+
+    /// The client wants the server not to listen there any more, where it does. The library counts it as gone whatever the
+    /// answer is.
+    fn check_cancel_forward(
+        &mut self,
+        address: &ForwardAddress,
+    ) -> impl Future<Output = bool> + Send {
+        async { false }
+    }
+
     /// The client has closed the session, or its program has ended.
     fn closed(&mut self, session: &Session) {}
 
@@ -249,23 +271,6 @@ impl fmt::Debug for Task {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Task").finish_non_exhaustive()
     }
-}
-
-/// A verdict on an attempt to log in.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Verdict {
-    /// The user is in.
-    Accept,
-    /// The user is not.
-    Refuse,
-    /// The proof was good, and one of these methods must follow (RFC 4252 section 5.1).
-    /// [`LoginAttempt::completed`] tells what the user has shown so far.
-    Partial(Vec<AuthMethod>),
-    /// Only for keyboard-interactive: the user is asked this.
-    Prompt(PromptRound),
-    /// Only for a password: it has expired, and the user must choose another. The text says so.
-    PasswordExpired(String),
 }
 
 /// Deals with a channel that the client asks for.
@@ -318,18 +323,4 @@ impl fmt::Debug for OpenVerdict {
             Self::Handle(_) => f.write_str("Handle"),
         }
     }
-}
-
-/// A session channel and what was granted to it so far.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Session {
-    /// The channel.
-    pub channel: ChannelId,
-    /// The user.
-    pub user: String,
-    /// The terminal, with its present size.
-    pub pty: Option<PtyRequest>,
-    /// The environment variables.
-    pub env: Vec<(Vec<u8>, Vec<u8>)>,
 }

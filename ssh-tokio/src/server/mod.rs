@@ -22,17 +22,17 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream, ToSocketAddrs};
 use tokio::sync::{Notify, watch};
 
+use crate::Error;
 use crate::channel::Owner;
 use crate::core::{Shared, now, seed};
 use crate::driver::{Attendant, Drive};
-use crate::error::Error;
 use crate::pump::LogCallback;
 
 use connection::Attendee;
 
 pub use connection::{PendingChannel, ServerConnection};
-pub use handler::{Handler, OpenVerdict, PendingFn, Session, Task, Verdict};
-pub use options::{MaxStartups, ServerOptions};
+pub use handler::{Handler, OpenVerdict, PendingFn, Task};
+pub use options::ServerOptions;
 
 /// How long a listener rests when the system has no more descriptors.
 const EXHAUSTED: Duration = Duration::from_millis(50);
@@ -243,8 +243,8 @@ impl Server {
     }
 
     /// Serves one stream, and is ready when its connection has ended: with `Ok` when the client or this side said so,
-    /// with an error otherwise. Programs of sessions run in tasks of the current runtime, everything else in this
-    /// future.
+    /// with an error otherwise. Programs of sessions, and what is forwarded, run in tasks of the current runtime that end with
+    /// it, everything else in this future.
     ///
     /// Cancellation: the connection ends at once.
     ///
@@ -288,8 +288,14 @@ impl Server {
         let connection = ServerConnection { owner, peer };
         let attendee = Attendee::new(connection, Arc::clone(&self.inner.subsystems), startup);
         let attendant = Attendant::boxed((options.factory)(attendee));
+        #[cfg_attr(not(feature = "replay"), expect(unused_mut, reason = "for recordings"))]
+        let mut drive = Drive::new(shared, stream, log, attendant);
+        #[cfg(feature = "replay")]
+        if let Some(make) = &options.recording {
+            drive.record_to(make(peer));
+        }
         Ok(Serving {
-            drive: Drive::new(shared, stream, log, attendant),
+            drive,
             _place: place,
         })
     }

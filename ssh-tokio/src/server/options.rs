@@ -5,13 +5,18 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use ssh_proto::adapter::MaxStartups;
 use ssh_proto::config::ServerConfig;
 use ssh_proto::log::LogRecord;
 
+use crate::Session;
+
 use crate::BoxFuture;
+#[cfg(feature = "replay")]
+use crate::pump::RecordingCallback;
 
 use super::connection::Attendee;
-use super::handler::{Handler, Session, Task};
+use super::handler::{Handler, Task};
 
 /// Subsystems by name.
 pub(super) type Subsystems = BTreeMap<String, Box<dyn Fn(&Session) -> Option<Task> + Send + Sync>>;
@@ -19,46 +24,8 @@ pub(super) type Subsystems = BTreeMap<String, Box<dyn Fn(&Session) -> Option<Tas
 type Factory = Box<dyn Fn(Attendee) -> BoxFuture<'static, ()> + Send + Sync>;
 type Filter = Box<dyn Fn(SocketAddr) -> bool + Send + Sync>;
 type ServerLog = Arc<dyn Fn(Option<SocketAddr>, &LogRecord) + Send + Sync>;
-
-/// When connections are dropped before any work is done for them: OpenSSH's `MaxStartups`.
-///
-/// From `start` connections on that are not authenticated, new ones are dropped at random: at first `rate` per cent of
-/// them, more the more there are, and all of them from `full` on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[expect(clippy::exhaustive_structs, reason = "as in sshd_config")]
-pub struct MaxStartups {
-    /// Below it nothing is dropped.
-    pub start: usize,
-    /// The share that is dropped at `start`, in per cent.
-    pub rate: u32,
-    /// From here on everything is dropped.
-    pub full: usize,
-}
-
-impl Default for MaxStartups {
-    fn default() -> Self {
-        Self {
-            start: 50,
-            rate: 30,
-            full: 100,
-        }
-    }
-}
-
-impl MaxStartups {
-    /// Whether one more is dropped while there are `present`; `draw` is random.
-    pub(super) fn drops(&self, present: usize, draw: u32) -> bool {
-        if present < self.start {
-            return false;
-        }
-        if present >= self.full {
-            return true;
-        }
-        let (above, span) = (present - self.start, self.full - self.start);
-        let rise = u64::from(100_u32.saturating_sub(self.rate)) * above as u64 / span as u64;
-        u64::from(draw % 100) < u64::from(self.rate) + rise
-    }
-}
+#[cfg(feature = "replay")]
+type ServerRecording = Box<dyn Fn(Option<SocketAddr>) -> RecordingCallback + Send + Sync>;
 
 /// What is decided before a server listens.
 pub struct ServerOptions {
@@ -69,6 +36,8 @@ pub struct ServerOptions {
     pub(super) max_startups: MaxStartups,
     pub(super) subsystems: Subsystems,
     pub(super) log: Option<ServerLog>,
+    #[cfg(feature = "replay")]
+    pub(super) recording: Option<ServerRecording>,
 }
 
 impl ServerOptions {
@@ -88,6 +57,8 @@ impl ServerOptions {
             max_startups: MaxStartups::default(),
             subsystems: Subsystems::new(),
             log: None,
+            #[cfg(feature = "replay")]
+            recording: None,
         }
     }
 
@@ -134,6 +105,20 @@ impl ServerOptions {
         self.log = Some(Arc::new(callback));
         self
     }
+
+    /// Records all connections from now on. `make` makes a callback for each connection; every piece of its recording is
+    /// handed to that, in order, the last one when it has ended. Together they are a
+    /// [`Trace`](ssh_proto::replay::Trace). **It holds secrets**: the seed of all keys, passwords, data in clear.
+    #[cfg(feature = "replay")]
+    #[must_use]
+    pub fn on_recording<F: FnMut(&str) + Send + 'static>(
+        mut self,
+        make: impl Fn(Option<SocketAddr>) -> F + Send + Sync + 'static,
+    ) -> Self {
+        Arc::make_mut(&mut self.config).transport.record = true;
+        self.recording = Some(Box::new(move |peer| Box::new(make(peer))));
+        self
+    }
 }
 
 impl fmt::Debug for ServerOptions {
@@ -144,25 +129,5 @@ impl fmt::Debug for ServerOptions {
             .field("max_startups", &self.max_startups)
             .field("subsystems", &self.subsystems.keys())
             .finish_non_exhaustive()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn early_drops_rise_from_the_rate_to_everything() {
-        let max = MaxStartups {
-            start: 10,
-            rate: 30,
-            full: 20,
-        };
-        let dropped = |present| (0..100).filter(|&draw| max.drops(present, draw)).count();
-        assert_eq!(dropped(9), 0);
-        assert_eq!(dropped(10), 30);
-        assert_eq!(dropped(15), 65);
-        assert_eq!(dropped(20), 100);
-        assert_eq!(dropped(2_000), 100);
     }
 }

@@ -6,7 +6,9 @@
 )]
 
 use std::collections::BTreeMap;
+use std::pin::pin;
 use std::sync::{Arc, Mutex, OnceLock};
+use std::task::Poll;
 use std::time::Duration;
 
 use ssh_tokio::ssh_proto::config::{AuthMethod, HostKey, ServerConfig};
@@ -52,6 +54,30 @@ pub async fn soon<T>(future: impl Future<Output = T>) -> T {
     tokio::time::timeout(Duration::from_secs(30), future)
         .await
         .expect("it hangs")
+}
+
+/// Polls a future so many times at the most, then drops it.
+pub async fn polls<T>(limit: usize, future: impl Future<Output = T>) -> Option<T> {
+    let mut future = pin!(future);
+    let mut done = 0;
+    std::future::poll_fn(|cx| {
+        if done == limit {
+            return Poll::Ready(None);
+        }
+        done += 1;
+        match future.as_mut().poll(cx) {
+            Poll::Ready(output) => Poll::Ready(Some(output)),
+            // The last poll is the last: nobody would wake it again.
+            Poll::Pending if done == limit => Poll::Ready(None),
+            Poll::Pending => Poll::Pending,
+        }
+    })
+    .await
+}
+
+/// Cuts at 0, 1, 2, .. polls, until the scenario gets to its end; sparser as it gets longer.
+pub fn next_cut(cut: usize) -> usize {
+    cut + 1 + cut / 40
 }
 
 /// What the handler saw, for tests to look at.
@@ -229,7 +255,7 @@ impl Handler for TestHandler {
         };
         self.sizes
             .insert(session.channel, Arc::new(Mutex::new(size)));
-        true
+        pty.term != "refused"
     }
 
     async fn check_env(&mut self, _: &Session, name: &[u8], _: &[u8]) -> bool {
@@ -258,6 +284,7 @@ impl Handler for TestHandler {
 
     async fn check_exec(&mut self, session: &Session, command: &[u8]) -> Option<Task> {
         let command = String::from_utf8(command.to_vec()).ok()?;
+        self.seen.add(format!("exec {command}"));
         let (word, rest) = command.split_once(' ').unwrap_or((&command, ""));
         let rest = rest.to_owned();
         let seen = Arc::clone(&self.seen);

@@ -8,14 +8,13 @@ use crate::auth::event::ClientAuthEvent;
 use crate::auth::prompt::{PasswordChange, Prompts};
 use crate::auth::signature::SignatureRequest;
 use crate::auth::{
-    CONNECTION_SERVICE, Credential, MAX_PAYLOAD, PublicKeyFields, SessionInfo, signature_names,
-    signed_data,
+    CONNECTION_SERVICE, Credential, PublicKeyFields, SessionInfo, signature_names, signed_data,
 };
 use crate::config::AuthMethod;
 use crate::connection::cx::Cx;
 use crate::error::Misuse;
 use crate::key::PublicKey;
-use crate::limits::Limits;
+use crate::limits::{AUTH_PAYLOAD_LEN, Limits};
 use crate::log::{LogLayer, LogLevel};
 use crate::msg::Rest;
 use crate::msg::auth::{UserauthInfoResponse, UserauthRequest};
@@ -40,7 +39,7 @@ impl ClientAuth {
             (State::New(Some(_)) | State::Requested(Some(_)) | State::Waiting(_), _) => {
                 return Err(Misuse::AttemptPending);
             }
-            (State::Ready | State::Asking { .. }, None) => return Err(Misuse::Blocked),
+            (State::Ready | State::Asking { .. }, None) => return Err(Misuse::TooEarly),
             (State::New(None) | State::Requested(None), _) => {}
             (State::Ready | State::Asking { .. }, Some(_)) => {}
         }
@@ -158,7 +157,7 @@ impl ClientAuth {
             Credential::External { key } => self.check_key(key)?,
             Credential::KeyboardInteractive { submethods } => submethods.len(),
         };
-        if user.len().saturating_add(len) > MAX_PAYLOAD.saturating_sub(REQUEST_OVERHEAD) {
+        if user.len().saturating_add(len) > AUTH_PAYLOAD_LEN.saturating_sub(REQUEST_OVERHEAD) {
             return Err(Misuse::Limit("a packet of 32 KiB"));
         }
         Ok(())
@@ -266,8 +265,9 @@ impl ClientAuth {
         };
         let blob = key.public().blob();
         let data = signed_data(session.id, &self.user, candidate.algorithm, blob);
-        let signature = key.sign(candidate.algorithm, &data).ok();
-        self.send_signature(candidate, signature.as_deref(), cx);
+        let sign = || key.sign(candidate.algorithm, &data).map(Secret::new);
+        let signature = cx.out.rng().foreign(sign);
+        self.send_signature(candidate, signature.as_ref().map(Secret::expose), cx);
     }
 
     fn send_signature<E: From<ClientAuthEvent>>(
@@ -289,7 +289,7 @@ impl ClientAuth {
             })
             .filter(|fields| {
                 let len = self.user.len().saturating_add(fields.len());
-                len <= MAX_PAYLOAD.saturating_sub(REQUEST_OVERHEAD)
+                len <= AUTH_PAYLOAD_LEN.saturating_sub(REQUEST_OVERHEAD)
             });
         match fields {
             Some(fields) => self.request(AuthMethod::PublicKey, &fields, Sent::Proof, cx),
@@ -328,7 +328,7 @@ fn secret_fields(flag: Option<bool>, strings: &[&[u8]]) -> Result<Secret, Misuse
     let len = strings.iter().fold(1_usize, |len, string| {
         len.saturating_add(4).saturating_add(string.len())
     });
-    if len > MAX_PAYLOAD.saturating_sub(REQUEST_OVERHEAD) {
+    if len > AUTH_PAYLOAD_LEN.saturating_sub(REQUEST_OVERHEAD) {
         return Err(Misuse::Limit("a packet of 32 KiB"));
     }
     let mut fields = Vec::with_capacity(len);

@@ -6,13 +6,13 @@
 use std::time::Instant;
 
 use super::{Kind, Question, ServerAuth, State, with_crlf};
-use crate::auth::MAX_PAYLOAD;
 use crate::auth::attempt::{KeyOffer, LoginAttempt};
 use crate::auth::event::ServerAuthEvent;
 use crate::auth::prompt::PromptRound;
 use crate::config::AuthMethod;
 use crate::connection::cx::Cx;
 use crate::error::{Misuse, printable};
+use crate::limits::AUTH_PAYLOAD_LEN;
 use crate::log::{LogLayer, LogLevel};
 use crate::msg::auth::{
     UserauthBanner, UserauthInfoRequest, UserauthPasswdChangereq, UserauthPkOk, UserauthSuccess,
@@ -69,11 +69,10 @@ impl ServerAuth {
         attempt: LoginAttempt,
         cx: &mut Cx<'_, E>,
     ) -> Result<(), Misuse> {
-        self.proven(&attempt)?;
+        let method = self.proven(&attempt)?.method().name();
         cx.out.must(&UserauthSuccess {});
         let user = std::mem::take(&mut self.progress).user;
         cx.log.add(LogLevel::Info, LogLayer::Authentication, || {
-            let method = attempt.method().name();
             format!("{} by {method}", printable(user.as_bytes(), 255))
         });
         self.state = State::Authenticated(user.clone());
@@ -143,7 +142,7 @@ impl ServerAuth {
             num_prompts: u32::try_from(round.prompts.len()).unwrap_or(u32::MAX),
             prompts: Rest(&prompts),
         };
-        if message.to_payload().len() > MAX_PAYLOAD {
+        if message.to_payload().len() > AUTH_PAYLOAD_LEN {
             return Err(Misuse::Limit("a packet of 32 KiB"));
         }
         cx.out.must(&message);
@@ -162,7 +161,7 @@ impl ServerAuth {
         if kind != Kind::Password {
             return Err(Misuse::Argument("only a password can be changed"));
         }
-        if prompt.len() > cx.limits.text_len.min(MAX_PAYLOAD / 2) {
+        if prompt.len() > cx.limits.text_len.min(AUTH_PAYLOAD_LEN / 2) {
             return Err(Misuse::Limit("text_len"));
         }
         cx.out.must(&UserauthPasswdChangereq {
@@ -177,12 +176,12 @@ impl ServerAuth {
     /// and before authentication is successful".
     pub(crate) fn banner<E>(&self, text: &str, cx: &mut Cx<'_, E>) -> Result<(), Misuse> {
         match self.state {
-            State::New | State::Started => return Err(Misuse::Blocked),
+            State::New | State::Started => return Err(Misuse::TooEarly),
             State::Authenticated(_) => return Err(Misuse::AlreadyAuthenticated),
             _ => {}
         }
         let text = with_crlf(text);
-        if text.len() > cx.limits.text_len.min(MAX_PAYLOAD / 2) {
+        if text.len() > cx.limits.text_len.min(AUTH_PAYLOAD_LEN / 2) {
             return Err(Misuse::Limit("text_len"));
         }
         cx.out.request(&UserauthBanner {

@@ -1,6 +1,7 @@
 //! Client against server through real packets in clear, and each of them against made-up messages.
 
 mod client;
+mod limits;
 mod methods;
 mod random;
 mod server;

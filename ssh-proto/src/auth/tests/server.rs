@@ -426,7 +426,7 @@ fn an_answer_that_does_not_fit_its_question_is_misuse() {
     let mut server = ServerEnd::new(server_config());
     assert_eq!(
         server.auth.banner("x", &mut server.ways.cx()),
-        Err(Misuse::Blocked)
+        Err(Misuse::TooEarly)
     );
     let mut server = listening();
     let long = "x".repeat(4_097);

@@ -141,42 +141,16 @@ fn refusals_behind_an_open_question_are_bounded() {
         .receive(&request(peer, "shell", true, b""))
         .unwrap();
     let keepalive = request(peer, "keepalive@openssh.com", true, b"");
-    let outcome = (0..1_000).try_for_each(|_| pair.server.receive(&keepalive));
-    assert!(matches!(outcome, Err(Error::Peer(PeerError::Limit(_)))));
+    // 64 for each question that may be open, and 64 more.
+    for _ in 0..3 * 64 {
+        assert_eq!(pair.server.receive(&keepalive), Ok(()));
+    }
+    assert_eq!(
+        pair.server.receive(&keepalive),
+        Err(PeerError::Limit("requests behind an unanswered one").into())
+    );
     let footprint = pair.server.footprint();
     assert!(footprint < 2_000, "{footprint}");
-}
-
-#[test]
-fn lengths_beyond_the_limits_are_refused() {
-    let mut pair = limited(|limits| {
-        limits.request_len = 8;
-        limits.term_len = 4;
-        limits.modes_len = 8;
-        limits.env_len = 4;
-    });
-    let (local, peer) = pair.session();
-    let string = |len: usize| {
-        let mut field = u32::try_from(len).unwrap().to_be_bytes().to_vec();
-        field.resize(4 + len, b'a');
-        field
-    };
-    let size = vec![0; 16];
-    for (name, fields) in [
-        ("exec", string(9)),
-        ("subsystem", string(9)),
-        ("env", [string(5), string(1)].concat()),
-        ("env", [string(1), string(5)].concat()),
-        ("pty-req", [string(5), size.clone(), string(0)].concat()),
-        ("pty-req", [string(1), size, string(9)].concat()),
-    ] {
-        pair.server
-            .receive(&request(peer, name, true, &fields))
-            .unwrap();
-        assert_eq!(pair.server.numbers(), [100], "{name}");
-    }
-    let long = pair.client.client(local).start(Program::Exec(b"12345"));
-    assert_eq!(long, Err(Misuse::Limit("request_len")));
 }
 
 #[test]

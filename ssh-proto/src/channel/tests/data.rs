@@ -414,6 +414,87 @@ fn an_end_that_gives_up_writing_leaves_its_turn_to_the_next() {
     assert_eq!(client.events_of(sessions[1]), [ChannelEvent::Writable]);
 }
 
+#[test]
+fn each_stream_of_a_channel_has_a_place_of_its_own() {
+    let mut pair = Pair::new();
+    let (_, peer) = pair.session();
+    let (_, other) = pair.session();
+    let server = &mut pair.server;
+    let big = vec![0; 256 * 1024];
+    while server.server(other).write(Stream::DATA, &big).is_ok() {}
+    let streams = [Stream::STDERR, Stream(7), Stream::DATA];
+    for stream in streams {
+        let blocked = server.server(peer).write(stream, &big);
+        assert_eq!(blocked, Err(WriteError::Blocked));
+    }
+    server.sent();
+    assert_eq!(server.events_of(other), [ChannelEvent::Writable]);
+    assert_eq!(server.events_of(peer), []);
+    server.server(other).write(Stream::DATA, &big).unwrap();
+    let mut line = streams.to_vec();
+    while !line.is_empty() {
+        server.sent();
+        assert_eq!(server.events_of(peer), [ChannelEvent::Writable]);
+        // Those whose turn it is not may try: it changes nothing.
+        for stream in line.split_off(1).into_iter().rev() {
+            let blocked = server.server(peer).write(stream, &big);
+            assert_eq!(blocked, Err(WriteError::Blocked), "{stream:?}");
+            line.insert(1, stream);
+        }
+        server.server(peer).write(line.remove(0), &big).unwrap();
+    }
+    server.sent();
+    assert_eq!(server.events_of(peer), [], "nobody waits");
+}
+
+#[test]
+fn a_stream_that_writes_leaves_the_place_of_another_in_line() {
+    let mut pair = Pair::new();
+    let (_, peer) = pair.session();
+    let server = &mut pair.server;
+    let big = vec![0; 256 * 1024];
+    while server.server(peer).write(Stream::DATA, &big).is_ok() {}
+    let blocked = server.server(peer).write(Stream::STDERR, &big);
+    assert_eq!(blocked, Err(WriteError::Blocked));
+    server.sent();
+    // Data is first, and takes all the room.
+    assert_eq!(server.events_of(peer), [ChannelEvent::Writable]);
+    let blocked = server.server(peer).write(Stream::STDERR, &big);
+    assert_eq!(blocked, Err(WriteError::Blocked), "not its turn");
+    server.server(peer).write(Stream::DATA, &big).unwrap();
+    server.sent();
+    // Data does not try again: it is stderr that is told.
+    assert_eq!(server.events_of(peer), [ChannelEvent::Writable]);
+    assert!(server.server(peer).write(Stream::STDERR, &big).is_ok());
+    server.sent();
+    assert_eq!(server.events_of(peer), [], "nobody waits");
+}
+
+#[test]
+fn streams_that_wait_for_the_window_are_told_when_it_opens() {
+    let mut pair = Pair::new();
+    let (local, peer) = pair.session();
+    pair.client.client(local).set_receive_window(65_536);
+    let big = vec![0; 256 * 1024];
+    while pair.server.server(peer).send_window() > 0 {
+        _ = pair.server.server(peer).write(Stream::DATA, &big);
+        pair.run();
+        pair.server.events_of(peer);
+    }
+    for stream in [Stream::STDERR, Stream::DATA] {
+        let blocked = pair.server.server(peer).write(stream, &[1; 100]);
+        assert_eq!(blocked, Err(WriteError::Blocked));
+    }
+    while pair.client.client(local).readable(Stream::DATA) > 0 {
+        pair.client.client(local).consume(Stream::DATA, usize::MAX);
+    }
+    pair.run();
+    assert_eq!(pair.server.events_of(peer), [ChannelEvent::Writable]);
+    for stream in [Stream::STDERR, Stream::DATA] {
+        assert_eq!(pair.server.server(peer).write(stream, &[1; 100]), Ok(100));
+    }
+}
+
 /// Moves data to the client for so many round trips of 100 ms; all that the server may send arrives half of one later.
 fn bulk(pair: &mut Pair, [local, peer]: [ChannelId; 2], rounds: usize) {
     let chunk = vec![0; 64 * 1024];

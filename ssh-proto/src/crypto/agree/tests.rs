@@ -12,16 +12,16 @@ use proptest::prelude::*;
 struct Seeded(u8);
 
 impl MlKem for Seeded {
-    fn generate(&mut self) -> Result<(kem::DecapsulationKey, Vec<u8>), CryptoFault> {
+    fn generate(&mut self) -> Result<Secret, CryptoFault> {
         let pair = mlkem768::generate_key_pair([self.0; 64]);
-        let key = kem::DecapsulationKey::new(&kem::ML_KEM_768, pair.sk())?;
-        Ok((key, pair.pk().to_vec()))
+        assert_eq!(pair.sk()[ML_KEM_KEY_AT], pair.pk()[..]);
+        Ok(Secret::from(&pair.sk()[..]))
     }
 
-    fn encapsulate(&mut self, key: &[u8]) -> Result<(Vec<u8>, Secret), CryptoFault> {
+    fn encapsulate(&mut self, key: &[u8]) -> Result<Secret, CryptoFault> {
         let key = key.try_into().map_err(|_| CryptoFault)?;
         let (ciphertext, secret) = mlkem768::encapsulate(&key, [self.0; 32]);
-        Ok((ciphertext.as_ref().to_vec(), Secret::from(&secret[..])))
+        Ok(Secret::new([ciphertext.as_ref(), &secret[..]].concat()))
     }
 }
 

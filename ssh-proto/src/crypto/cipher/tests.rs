@@ -112,8 +112,8 @@ fn a_key_stops_after_2_32_packets() {
     let mut body = count::<32>();
     let (mut seal, mut open) = gcm(&[1; 16], &[2; 12]);
     let tag = seal.seal(&[0; 4], &mut body).unwrap();
-    seal.0.records = Records(MAX_RECORDS - 1);
-    open.0.records = Records(MAX_RECORDS - 1);
+    seal.0.records = Records(AEAD_RECORDS - 1);
+    open.0.records = Records(AEAD_RECORDS - 1);
     open.open(&[0; 4], &mut body, &tag).unwrap();
     assert!(seal.seal(&[0; 4], &mut body).is_ok());
     assert_eq!(seal.seal(&[0; 4], &mut body), Err(CryptoFault));
@@ -121,8 +121,8 @@ fn a_key_stops_after_2_32_packets() {
 
     let (mut seal, mut open) = chacha(&[1; 64]);
     let tag = seal.seal(0, &mut body).unwrap();
-    seal.records = Records(MAX_RECORDS);
-    open.records = Records(MAX_RECORDS - 1);
+    seal.records = Records(AEAD_RECORDS);
+    open.records = Records(AEAD_RECORDS - 1);
     open.open(0, &mut body.clone(), &tag).unwrap();
     assert_eq!(open.open(0, &mut body, &tag), Err(CryptoFault));
     assert_eq!(seal.seal(1, &mut body), Err(CryptoFault));

@@ -278,6 +278,9 @@ fn der<'a>(from: &mut &'a [u8], tag: u8) -> Option<&'a [u8]> {
 }
 
 #[cfg(test)]
+mod known_answers;
+
+#[cfg(test)]
 mod tests {
     use super::*;
 

@@ -1,0 +1,436 @@
+//! A world with one seed: two connections, an application behind each, the network between them and the clock, all drawn
+//! from one number. A model of the channels as byte queues says what each application may see; it is asked at every step.
+//!
+//! For a while the world is unkind: readers stall, bytes come in pieces and late, keys are renewed from both sides,
+//! signers fail, channels are closed in the middle, and now and then the line is cut. Then that stops, and the world must
+//! come to rest: what was written and not given up has arrived, both ends of every channel are closed, nothing is owed.
+//!
+//! | file | what it holds |
+//! |---|---|
+//! | `random` | what is drawn |
+//! | `model` | what each side may see |
+//! | `side` | an application and its connection |
+
+mod model;
+mod random;
+mod side;
+
+use std::fmt::Write as _;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use ssh_proto::config::{Keepalive, TransportConfig};
+use ssh_proto::key::KeyKind;
+use ssh_proto::names::{Algorithm, Cipher, Kex, Mac, Preference};
+use ssh_proto::{
+    AuthMethod, Client, ClientConfig, ClientRole, HostKey, Role, Seed, Server, ServerConfig,
+    ServerRole,
+};
+
+use crate::pair::host_key;
+
+use model::{Model, Who};
+use random::Random;
+use side::Side;
+
+/// For so many steps the world is unkind.
+const UNKIND_STEPS: u32 = 600;
+/// So many steps later it must be at rest.
+const KIND_STEPS: u32 = 60_000;
+
+/// What came of a world.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Outcome {
+    /// How many steps it took to come to rest.
+    pub steps: u64,
+    /// Bytes of channel data that were read.
+    pub read: u64,
+    /// Channels that were opened.
+    pub channels: usize,
+    /// The user got in.
+    pub authenticated: bool,
+    /// Why the connection ended, if it did before the world was at rest.
+    pub ended: Option<String>,
+}
+
+/// Runs the world of a seed.
+///
+/// # Errors
+///
+/// What went wrong, and how to see it again.
+pub fn run(seed: u64) -> Result<Outcome, String> {
+    let result = catch_unwind(AssertUnwindSafe(|| World::new(seed).run()));
+    result.map_err(|panic| {
+        let text = panic
+            .downcast_ref::<String>()
+            .map(String::as_str)
+            .or_else(|| panic.downcast_ref::<&str>().copied())
+            .unwrap_or("a panic without words");
+        format!("world {seed}: {text}\nagain: conformance/worlds --seed {seed}")
+    })
+}
+
+/// One direction of the network.
+#[derive(Default)]
+struct Line {
+    /// Bytes, and when they arrive.
+    under_way: std::collections::VecDeque<(Instant, Vec<u8>)>,
+    /// Arrived, and not taken yet.
+    arrived: Vec<u8>,
+    cut: bool,
+    told: bool,
+}
+
+/// What a seed makes of the network.
+struct Weather {
+    /// The longest delay, in milliseconds.
+    delay: u64,
+    /// The largest piece that is given to a side at once.
+    piece: u64,
+    /// The largest piece of output that is taken at once.
+    drain: u64,
+}
+
+struct World {
+    random: Random,
+    now: Instant,
+    start: Instant,
+    client: Side<ClientRole>,
+    server: Side<ServerRole>,
+    model: Model,
+    up: Line,
+    down: Line,
+    weather: Weather,
+    /// The line may be cut, and the connection be ended.
+    mortal: bool,
+}
+
+impl World {
+    fn new(seed: u64) -> Self {
+        let mut random = Random::new(seed);
+        let now = Instant::now();
+        let (client, server) = configurations(&mut random);
+        let client = Client::new(Arc::new(client), Seed::new([1; 32]), now);
+        let server = Server::new(Arc::new(server), Seed::new([2; 32]), now);
+        let weather = Weather {
+            delay: [0, 0, 3, 200][random.below(4)],
+            piece: [1 << 20, 1 << 20, 5_000, 40][random.below(4)],
+            drain: [1 << 20, 1 << 20, 70_000, 900][random.below(4)],
+        };
+        let mortal = random.one_in(6);
+        Self {
+            client: Side::new(client, &mut random),
+            server: Side::new(server, &mut random),
+            random,
+            now,
+            start: now,
+            model: Model::default(),
+            up: Line::default(),
+            down: Line::default(),
+            weather,
+            mortal,
+        }
+    }
+
+    fn run(mut self) -> Outcome {
+        for _ in 0..UNKIND_STEPS {
+            self.unkind_step();
+            self.check();
+        }
+        self.client.be_kind();
+        self.server.be_kind();
+        let mut steps = u64::from(UNKIND_STEPS);
+        for step in 0..KIND_STEPS {
+            steps += 1;
+            let moved = self.kind_step();
+            self.check();
+            if !moved && self.is_at_rest() {
+                return self.end(steps);
+            }
+            assert!(
+                step + 1 < KIND_STEPS,
+                "no rest after {KIND_STEPS} steps\n{}",
+                self.describe()
+            );
+        }
+        unreachable!("the loop returns or fails")
+    }
+
+    fn unkind_step(&mut self) {
+        let random = &mut self.random;
+        match random.below(12) {
+            0 | 1 => self.client.act(&mut self.model, random, self.now),
+            2 | 3 => self.server.act(&mut self.model, random, self.now),
+            4 => self.client.read(&mut self.model, random),
+            5 => self.server.read(&mut self.model, random),
+            6 => {
+                self.now += Duration::from_micros(random.up_to(50_000));
+                self.timers();
+            }
+            7 if self.mortal && random.one_in(200) => {
+                self.up.cut = true;
+                self.down.cut = true;
+            }
+            _ => _ = self.transfer(),
+        }
+        self.react();
+    }
+
+    /// One round of everything that does not need time; time passes when nothing else moves.
+    fn kind_step(&mut self) -> bool {
+        let heard = (
+            self.up.arrived.len() + self.up.under_way.len(),
+            self.down.arrived.len() + self.down.under_way.len(),
+        );
+        let mut moved = self.transfer();
+        moved |= heard != (0, 0);
+        moved |= self.react();
+        moved |= self
+            .client
+            .finish(&mut self.model, &mut self.random, self.now);
+        moved |= self
+            .server
+            .finish(&mut self.model, &mut self.random, self.now);
+        moved |= self.react();
+        if !moved {
+            // A refusal that waits, a key exchange by the clock, a deadline.
+            let next = [
+                self.client.conn.poll_timeout(),
+                self.server.conn.poll_timeout(),
+            ]
+            .into_iter()
+            .flatten()
+            .min();
+            if let Some(next) = next
+                && !self.is_at_rest()
+            {
+                self.now = self.now.max(next);
+                self.timers();
+                moved = true;
+            }
+        }
+        moved
+    }
+
+    fn timers(&mut self) {
+        self.client.conn.handle_timeout(self.now);
+        self.server.conn.handle_timeout(self.now);
+    }
+
+    fn react(&mut self) -> bool {
+        self.client
+            .react(&mut self.model, &mut self.random, self.now)
+            | self
+                .server
+                .react(&mut self.model, &mut self.random, self.now)
+    }
+
+    fn transfer(&mut self) -> bool {
+        let (random, now, weather) = (&mut self.random, self.now, &self.weather);
+        let sent = send(&mut self.client, &mut self.up, weather, random, now)
+            | send(&mut self.server, &mut self.down, weather, random, now);
+        // What is under way arrives before anybody waits for it longer than the network takes.
+        let next = [&self.up, &self.down]
+            .into_iter()
+            .filter_map(|line| Some(line.under_way.front()?.0))
+            .min();
+        if let Some(next) = next
+            && next > self.now
+            && !sent
+        {
+            self.now = next;
+            self.timers();
+        }
+        let (random, now) = (&mut self.random, self.now);
+        sent | receive(&mut self.server, &mut self.up, &self.weather, random, now)
+            | receive(&mut self.client, &mut self.down, &self.weather, random, now)
+    }
+
+    fn check(&mut self) {
+        self.client.check(&self.model);
+        self.server.check(&self.model);
+        if let (Some(client), Some(server)) =
+            (self.client.conn.session(), self.server.conn.session())
+        {
+            assert_eq!(client.id, server.id, "two sessions");
+        }
+    }
+
+    fn is_at_rest(&self) -> bool {
+        let over = self.client.is_over() && self.server.is_over();
+        let idle = self.client.is_done() && self.server.is_done();
+        let quiet = self.up.is_empty() && self.down.is_empty();
+        over || (idle
+            && quiet
+            && self.client.conn.output().is_empty()
+            && self.server.conn.output().is_empty())
+    }
+
+    fn end(self, steps: u64) -> Outcome {
+        let ended = self
+            .client
+            .over
+            .clone()
+            .or_else(|| self.server.over.clone());
+        if ended.is_none() {
+            self.model.all_has_arrived();
+        }
+        Outcome {
+            steps,
+            read: self.model.read(),
+            channels: self.model.channels(),
+            authenticated: self.client.authenticated,
+            ended,
+        }
+    }
+
+    fn describe(&self) -> String {
+        let mut text = String::new();
+        let passed = self.now - self.start;
+        _ = writeln!(
+            text,
+            "after {passed:?}, client over: {:?}, server over: {:?}",
+            self.client.over, self.server.over
+        );
+        _ = writeln!(text, "client: {}", self.client.describe());
+        _ = writeln!(text, "server: {}", self.server.describe());
+        _ = write!(text, "{}", self.model);
+        text
+    }
+}
+
+impl Line {
+    fn is_empty(&self) -> bool {
+        self.under_way.is_empty() && self.arrived.is_empty()
+    }
+}
+
+fn send<R: Role>(
+    side: &mut Side<R>,
+    line: &mut Line,
+    weather: &Weather,
+    random: &mut Random,
+    now: Instant,
+) -> bool {
+    let len = side
+        .conn
+        .output()
+        .len()
+        .min(1 + random.up_to(weather.drain) as usize);
+    if len == 0 {
+        return false;
+    }
+    let bytes = side.conn.output()[..len].to_vec();
+    side.conn.consume_output(len);
+    if !line.cut {
+        let last = line.under_way.back().map_or(now, |(at, _)| *at);
+        let at = (now + Duration::from_micros(random.up_to(weather.delay * 1_000))).max(last);
+        line.under_way.push_back((at, bytes));
+    }
+    true
+}
+
+fn receive<R: Sided>(
+    side: &mut Side<R>,
+    line: &mut Line,
+    weather: &Weather,
+    random: &mut Random,
+    now: Instant,
+) -> bool {
+    while line.under_way.front().is_some_and(|(at, _)| *at <= now) {
+        line.arrived
+            .extend(line.under_way.pop_front().unwrap_or((now, Vec::new())).1);
+    }
+    if line.cut && line.is_empty() && !line.told {
+        line.told = true;
+        side.conn.handle_eof(now);
+        return true;
+    }
+    let len = line
+        .arrived
+        .len()
+        .min(1 + random.up_to(weather.piece) as usize);
+    if len == 0 {
+        return false;
+    }
+    let taken = side.conn.handle_bytes(&line.arrived[..len], now);
+    assert!(taken <= len, "more taken than given");
+    line.arrived.drain(..taken);
+    if side.over.is_some() {
+        line.arrived.clear();
+    }
+    taken > 0
+}
+
+fn configurations(random: &mut Random) -> (ClientConfig, ServerConfig) {
+    let mut transport = TransportConfig::default();
+    transport.algorithms.ciphers = Preference::new([random.pick(Cipher::ALL)]).expect("one");
+    transport.algorithms.macs = Preference::new([random.pick(Mac::ALL)]).expect("one");
+    if random.one_in(2) {
+        transport.algorithms.kex = Preference::new([random.pick(Kex::ALL)]).expect("one");
+    }
+    transport.own.channel_kinds = vec![side::KIND.to_owned()];
+    transport.own.channel_requests = vec![side::REQUEST.to_owned()];
+    transport.own.global_requests = vec![side::REQUEST.to_owned()];
+    transport.deadlines.idle = None;
+    let mut each = || {
+        let mut transport = transport.clone();
+        if random.one_in(3) {
+            transport.rekey.bytes = 20_000 + random.up_to(300_000);
+        }
+        if random.one_in(4) {
+            transport.rekey.packets = 20 + random.up_to(200);
+        }
+        if random.one_in(4) {
+            transport.rekey.time = Some(Duration::from_millis(200 + random.up_to(20_000)));
+        }
+        if random.one_in(4) {
+            transport.limits.window = 64 * 1024 + random.up_to(1 << 20) as u32;
+        }
+        // Both may renew keys as often as they like: the limit on cheap ones has tests of its own.
+        transport.limits.cheap_rekeys = u32::MAX;
+        transport
+    };
+    let (first, second) = (each(), each());
+    let mut client = ClientConfig::new();
+    client.transport = first;
+    client.guess_kex = random.one_in(3);
+    if random.one_in(4) {
+        client.transport.keepalive = Some(Keepalive {
+            interval: Duration::from_secs(15),
+            count: 1_000,
+        });
+    }
+    let kinds = [
+        KeyKind::Ed25519,
+        KeyKind::EcdsaNistp256,
+        KeyKind::EcdsaNistp384,
+    ];
+    let key = host_key(kinds[random.below(kinds.len())]);
+    let key = match key {
+        HostKey::Private(key) if random.one_in(3) => HostKey::External(key.public().clone()),
+        key => key,
+    };
+    let mut server = ServerConfig::new(vec![key]);
+    server.transport = second;
+    server.auth_methods.push(AuthMethod::None);
+    if random.one_in(3) {
+        server.banner = Some("welcome to this world\n".to_owned());
+    }
+    (client, server)
+}
+
+/// Which side a role is.
+trait Sided: Role {
+    const WHO: Who;
+}
+
+impl Sided for ClientRole {
+    const WHO: Who = Who::Client;
+}
+
+impl Sided for ServerRole {
+    const WHO: Who = Who::Server;
+}

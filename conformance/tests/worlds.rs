@@ -1,0 +1,22 @@
+//! Worlds of the first seeds. `conformance/worlds N` runs more.
+
+use conformance::world;
+
+#[test]
+fn every_world_comes_to_rest_with_nothing_lost() {
+    let mut alive = 0;
+    for seed in 0..150 {
+        match world::run(seed) {
+            Ok(outcome) => alive += u32::from(outcome.ended.is_none() && outcome.read > 0),
+            Err(text) => panic!("{text}"),
+        }
+    }
+    assert!(alive > 75, "most worlds live on and move data: {alive}");
+}
+
+#[test]
+fn the_same_seed_makes_the_same_world() {
+    for seed in [3, 14, 15] {
+        assert_eq!(world::run(seed), world::run(seed));
+    }
+}

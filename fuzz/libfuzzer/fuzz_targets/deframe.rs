@@ -1,0 +1,5 @@
+//! libFuzzer's shell around `fuzz::session::deframe`.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| fuzz::session::deframe(data));

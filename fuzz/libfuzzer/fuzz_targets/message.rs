@@ -1,0 +1,5 @@
+//! libFuzzer's shell around `fuzz::formats::message`.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| fuzz::formats::message(data));

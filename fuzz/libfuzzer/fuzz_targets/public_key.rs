@@ -1,0 +1,5 @@
+//! libFuzzer's shell around `fuzz::formats::public_key`.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| fuzz::formats::public_key(data));

@@ -1,0 +1,352 @@
+//! Whole connections: a client or a server against the input, two against each other with somebody in between.
+
+use std::sync::{Arc, LazyLock};
+use std::time::{Duration, Instant};
+
+use ssh_proto::config::{Keepalive, TransportConfig};
+use ssh_proto::key::{KeyKind, PrivateKey, PublicKey};
+use ssh_proto::names::{Algorithm, Cipher, Mac, Preference};
+use ssh_proto::{
+    AuthMethod, Client, ClientConfig, ClientEvent, Connection, Credential, HostKey, Role, Seed,
+    Server, ServerConfig, ServerEvent,
+};
+
+use crate::framing::Frame;
+use crate::steer::{Acts, Choices, Steered};
+
+static USER_KEY: LazyLock<Arc<PrivateKey>> = LazyLock::new(|| key(9));
+static HOST_KEY: LazyLock<Arc<PrivateKey>> = LazyLock::new(|| key(7));
+static START: LazyLock<Instant> = LazyLock::new(Instant::now);
+
+fn key(seed: u8) -> Arc<PrivateKey> {
+    Arc::new(PrivateKey::generate(KeyKind::Ed25519, &[seed; 32]).expect("a key"))
+}
+
+/// The key that the user has.
+pub fn user_key() -> Arc<PrivateKey> {
+    Arc::clone(&USER_KEY)
+}
+
+/// Its public half.
+pub fn user_public_key() -> PublicKey {
+    USER_KEY.public().clone()
+}
+
+/// How far a session has come when the input begins to speak.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Stage {
+    /// Nothing was said.
+    Start,
+    /// The client has the first keys.
+    Keys,
+    /// The user is authenticated.
+    In,
+}
+
+struct Suite {
+    cipher: Cipher,
+    mac: Mac,
+}
+
+impl Suite {
+    fn choose(choices: &mut Choices<'_>) -> Self {
+        let cipher = Cipher::ALL[choices.below(Cipher::ALL.len())];
+        let mac = Mac::ALL[choices.below(Mac::ALL.len())];
+        Self { cipher, mac }
+    }
+
+    fn transport(&self, choices: &mut Choices<'_>) -> TransportConfig {
+        let mut config = TransportConfig::default();
+        config.algorithms.ciphers = Preference::new([self.cipher]).expect("one");
+        config.algorithms.macs = Preference::new([self.mac]).expect("one");
+        // It needs nothing that draws on its own, so that an input always does the same.
+        config.algorithms.kex = Preference::parse("curve25519-sha256").expect("it is known");
+        config.own.channel_kinds = vec!["own@example.com".into()];
+        config.own.channel_requests = vec!["own@example.com".into()];
+        config.own.global_requests = vec!["own@example.com".into()];
+        config.hexdump = choices.below(8) == 0;
+        if choices.below(4) == 0 {
+            config.keepalive = Some(Keepalive {
+                interval: Duration::from_secs(10),
+                count: 3,
+            });
+        }
+        config
+    }
+}
+
+fn new_client(suite: &Suite, choices: &mut Choices<'_>) -> Client {
+    let mut config = ClientConfig::new();
+    config.transport = suite.transport(choices);
+    config.guess_kex = choices.below(8) == 0;
+    Client::new(Arc::new(config), Seed::new([1; 32]), *START)
+}
+
+fn new_server(suite: &Suite, choices: &mut Choices<'_>) -> Server {
+    let mut config = ServerConfig::new(vec![HostKey::Private(Arc::clone(&HOST_KEY))]);
+    config.transport = suite.transport(choices);
+    config.auth_methods.push(AuthMethod::None);
+    if choices.below(8) == 0 {
+        config.banner = Some("welcome".into());
+    }
+    Server::new(Arc::new(config), Seed::new([2; 32]), *START)
+}
+
+/// A client and a server that have come so far with each other.
+fn at(stage: Stage, choices: &mut Choices<'_>) -> (Client, Server, Frame) {
+    let suite = Suite::choose(choices);
+    let (mut client, mut server) = (new_client(&suite, choices), new_server(&suite, choices));
+    if stage == Stage::Start {
+        return (client, server, Frame::PLAIN);
+    }
+    if stage == Stage::In {
+        let credential = Credential::public_key(user_key());
+        client
+            .authenticate("user", credential, *START)
+            .expect("it is idle");
+    }
+    loop {
+        let moved = pass(&mut client, &mut server) + pass(&mut server, &mut client);
+        while let Some(event) = client.poll_event() {
+            if let ClientEvent::HostKeyOffered(offer) = event {
+                client.accept_host_key(offer).expect("an open question");
+            }
+        }
+        while let Some(event) = server.poll_event() {
+            match event {
+                ServerEvent::KeyOffered(offer) => {
+                    server.accept_key(offer).expect("an open question")
+                }
+                ServerEvent::LoginAttempted(attempt) => {
+                    server.grant(attempt).expect("an open question")
+                }
+                _ => {}
+            }
+        }
+        if moved == 0 && client.output().is_empty() && server.output().is_empty() {
+            break;
+        }
+    }
+    assert!(client.negotiated().is_some() && server.closed().is_none());
+    assert_eq!(server.is_authenticated(), stage == Stage::In);
+    (client, server, Frame::new(suite.cipher, suite.mac))
+}
+
+fn pass<A: Role, B: Role>(from: &mut Connection<A>, to: &mut Connection<B>) -> usize {
+    let taken = to.handle_bytes(from.output(), *START);
+    from.consume_output(taken);
+    taken
+}
+
+/// A version line and what comes before it, to a client and to a server.
+pub fn ident(data: &[u8]) {
+    let mut choices = Choices::new(&[]);
+    let suite = Suite::choose(&mut choices);
+    let (client, server) = (
+        new_client(&suite, &mut choices),
+        new_server(&suite, &mut choices),
+    );
+    listen(Steered::new(client, *START), data);
+    listen(Steered::new(server, *START), data);
+}
+
+fn listen<R: Role>(mut side: Steered<R>, data: &[u8])
+where
+    Steered<R>: Acts,
+{
+    for piece in data.chunks(7) {
+        side.hear(piece);
+        side.react(&mut Choices::new(&[255; 8]));
+        side.check();
+    }
+    side.conn.handle_eof(side.now);
+    side.react(&mut Choices::new(&[255; 8]));
+    side.check();
+}
+
+/// Bytes of the wire under each class of cipher, after login.
+pub fn deframe(data: &[u8]) {
+    let mut choices = Choices::new(data);
+    let (client, server, _) = at(Stage::In, &mut choices);
+    let rest = choices.bytes(usize::MAX);
+    listen(Steered::new(server, *START), rest);
+    listen(Steered::new(client, *START), rest);
+}
+
+/// A client that hears the input, and whose application the input steers.
+pub fn client(data: &[u8]) {
+    let mut choices = Choices::new(data);
+    let stage = stage(&mut choices);
+    let (client, _, frame) = at(stage, &mut choices);
+    converse(Steered::new(client, *START), frame, &mut choices);
+}
+
+/// A server that hears the input, and whose application the input steers.
+pub fn server(data: &[u8]) {
+    let mut choices = Choices::new(data);
+    let stage = stage(&mut choices);
+    let (_, server, frame) = at(stage, &mut choices);
+    converse(Steered::new(server, *START), frame, &mut choices);
+}
+
+fn stage(choices: &mut Choices<'_>) -> Stage {
+    [Stage::Start, Stage::Keys, Stage::In, Stage::In][choices.below(4)]
+}
+
+fn converse<R: Role>(mut side: Steered<R>, mut frame: Frame, choices: &mut Choices<'_>)
+where
+    Steered<R>: Acts,
+{
+    let sealed = frame;
+    if side.conn.session().is_none() {
+        side.hear(b"SSH-2.0-peer\r\n");
+    }
+    while !choices.is_empty() {
+        match choices.below(8) {
+            0 => _ = side.hear(choices.piece(40_000)),
+            1..=3 => {
+                let packet = frame.packet(choices.piece(35_000));
+                _ = side.hear(&packet);
+            }
+            4 => side.react(choices),
+            5 => side.act(choices),
+            6 => side.wait(choices),
+            _ => {
+                if choices.below(8) == 0 {
+                    frame = if choices.below(2) == 0 {
+                        Frame::PLAIN
+                    } else {
+                        sealed
+                    };
+                }
+                _ = side.drain(choices);
+            }
+        }
+        side.check();
+    }
+    side.react(choices);
+    side.check();
+}
+
+/// A client and a server, and somebody in between who drops, adds, changes and holds back bytes.
+pub fn mitm(data: &[u8]) {
+    let mut choices = Choices::new(data);
+    let stage = stage(&mut choices);
+    let (client, server, frame) = at(stage, &mut choices);
+    between(
+        Steered::new(client, *START),
+        Steered::new(server, *START),
+        frame,
+        &mut choices,
+    );
+}
+
+/// The same before the first keys, where nothing protects the bytes; the client logs in as soon as it can.
+pub fn kex(data: &[u8]) {
+    let mut choices = Choices::new(data);
+    let (mut client, server, frame) = at(Stage::Start, &mut choices);
+    let credential = Credential::public_key(user_key());
+    client
+        .authenticate("user", credential, *START)
+        .expect("it is idle");
+    between(
+        Steered::new(client, *START),
+        Steered::new(server, *START),
+        frame,
+        &mut choices,
+    );
+}
+
+fn between(
+    mut client: Steered<ssh_proto::ClientRole>,
+    mut server: Steered<ssh_proto::ServerRole>,
+    frame: Frame,
+    choices: &mut Choices<'_>,
+) {
+    let (mut up, mut down) = (Vec::new(), Vec::new());
+    while !choices.is_empty() {
+        match choices.below(8) {
+            0 => client.act(choices),
+            1 => server.act(choices),
+            2 => client.wait(choices),
+            3 => server.wait(choices),
+            4 => tamper(&mut up, frame, choices),
+            5 => tamper(&mut down, frame, choices),
+            _ => {}
+        }
+        client.react(choices);
+        server.react(choices);
+        up.extend(client.drain(&mut Choices::new(&[1, 255, 255, 255, 255, 255])));
+        down.extend(server.drain(&mut Choices::new(&[1, 255, 255, 255, 255, 255])));
+        let len = choices.number() as usize;
+        let taken = server.hear(up.get(..len).unwrap_or(&up));
+        up.drain(..taken);
+        let taken = client.hear(down.get(..len).unwrap_or(&down));
+        down.drain(..taken);
+        client.check();
+        server.check();
+        if up.len() + down.len() > 1 << 22 {
+            break;
+        }
+    }
+    // Whatever was done to the bytes: both may believe in each other only if they agree.
+    if let (Some(ours), Some(theirs)) = (client.conn.session(), server.conn.session())
+        && !cfg!(fuzzing)
+        && client.conn.is_authenticated()
+        && server.conn.is_authenticated()
+    {
+        assert_eq!(ours.id, theirs.id);
+    }
+}
+
+fn tamper(bytes: &mut Vec<u8>, frame: Frame, choices: &mut Choices<'_>) {
+    let at = (choices.number() as usize).min(bytes.len());
+    let end = at
+        .saturating_add(choices.number() as usize)
+        .min(bytes.len());
+    match choices.below(4) {
+        0 => _ = bytes.drain(at..end),
+        1 => {
+            if let Some(byte) = bytes.get_mut(at) {
+                *byte ^= choices.byte();
+            }
+        }
+        2 => {
+            let again = bytes[at..end].to_vec();
+            _ = bytes.splice(at..at, again);
+        }
+        _ => {
+            let packet = frame.packet(choices.piece(500));
+            _ = bytes.splice(at..at, packet);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What the packets of [`Frame`] are to a server with real keys, and with none.
+    #[test]
+    fn packets_of_every_suite_are_heard_where_ciphers_change_nothing() {
+        for cipher in 0..Cipher::ALL.len() {
+            for mac in 0..Mac::ALL.len() {
+                let suite = [cipher as u8, mac as u8, 1, 1, 1, 1, 1, 1];
+                let (_, mut server, frame) = at(Stage::In, &mut Choices::new(&suite));
+                for len in 0..40 {
+                    // IGNORE (RFC 4253 section 11.2).
+                    let mut ignore = vec![2, 0, 0, 0, len];
+                    ignore.resize(5 + usize::from(len), 0x61);
+                    server.handle_bytes(&frame.packet(&ignore), *START);
+                }
+                let name = Cipher::ALL[cipher].name();
+                assert_eq!(
+                    server.closed().is_none(),
+                    cfg!(fuzzing),
+                    "{name}: {:?}",
+                    server.closed()
+                );
+            }
+        }
+    }
+}

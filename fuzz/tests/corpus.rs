@@ -1,0 +1,34 @@
+//! Every input that was kept goes through its target again.
+
+use std::path::Path;
+
+#[test]
+fn every_corpus_passes() {
+    let corpora = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus");
+    for (name, target) in fuzz::TARGETS {
+        let folder = corpora.join(name);
+        let mut inputs: Vec<_> = std::fs::read_dir(&folder)
+            .unwrap_or_else(|error| panic!("{}: {error}", folder.display()))
+            .map(|entry| entry.expect("a folder that can be read").path())
+            .collect();
+        inputs.sort();
+        assert!(!inputs.is_empty(), "{} is empty", folder.display());
+        for input in inputs {
+            let data = std::fs::read(&input).expect("a file that can be read");
+            let result = std::panic::catch_unwind(|| target(&data));
+            assert!(result.is_ok(), "{name} fails on {}", input.display());
+        }
+    }
+}
+
+#[test]
+fn every_folder_of_inputs_has_a_target() {
+    let corpora = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus");
+    for entry in std::fs::read_dir(corpora).expect("the corpora") {
+        let name = entry.expect("a folder that can be read").file_name();
+        assert!(
+            fuzz::TARGETS.iter().any(|(target, _)| name == *target),
+            "{name:?}"
+        );
+    }
+}

@@ -1,0 +1,291 @@
+//! Each bound of authentication on both sides: one below, at, one above, and what comes of it.
+
+use super::*;
+use crate::auth::prompt::PromptRound;
+use crate::error::PeerError;
+use crate::msg::auth::{UserauthBanner, UserauthInfoRequest, UserauthPasswdChangereq};
+
+const FAILED: &str = "publickey,password,keyboard-interactive";
+
+fn listening() -> ServerEnd {
+    ServerEnd::listening(server_config())
+}
+
+fn text(len: usize) -> String {
+    "x".repeat(len)
+}
+
+/// A password request with a new password.
+fn change_request(old: usize, new: usize) -> Vec<u8> {
+    let mut fields = vec![1];
+    let mut writer = Writer::new(&mut fields);
+    writer
+        .string(text(old).as_bytes())
+        .string(text(new).as_bytes());
+    request("alice", "ssh-connection", "password", &fields)
+}
+
+#[test]
+fn user_len() {
+    for (len, asked) in [(254, true), (255, true), (256, false)] {
+        let mut server = listening();
+        server.handle(&password_request(&text(len), "p")).unwrap();
+        if asked {
+            assert_eq!(server.attempt().user().len(), len);
+        } else {
+            // As any other user that may not come in: after the delay, and counted.
+            assert!(server.ways.events.is_empty());
+            server.wait().unwrap();
+            assert_eq!(server.ways.sent(), [failure(FAILED, false)]);
+        }
+        let expected = if asked {
+            Ok(())
+        } else {
+            Err(Misuse::Limit("user_len"))
+        };
+        let mut client = ClientEnd::ready();
+        assert_eq!(client.authenticate(&text(len), Credential::None), expected);
+        assert_eq!(client.ways.sent().len(), usize::from(asked));
+    }
+}
+
+#[test]
+fn password_len() {
+    for (len, asked) in [(1_023, true), (1_024, true), (1_025, false)] {
+        for payload in [
+            password_request("alice", &text(len)),
+            change_request(len, 1),
+            change_request(1, len),
+        ] {
+            let mut server = listening();
+            server.handle(&payload).unwrap();
+            if asked {
+                drop(server.attempt());
+            } else {
+                assert!(server.ways.events.is_empty());
+                server.wait().unwrap();
+                assert_eq!(server.ways.sent(), [failure(FAILED, false)]);
+            }
+        }
+        let expected = if asked {
+            Ok(())
+        } else {
+            Err(Misuse::Limit("password_len"))
+        };
+        let mut client = ClientEnd::ready();
+        let outcome = client.authenticate("alice", Credential::password(text(len)));
+        assert_eq!(outcome, expected);
+
+        // An answer to a prompt, and a new password.
+        let mut client = ClientEnd::ready();
+        client
+            .authenticate("alice", Credential::keyboard_interactive())
+            .unwrap();
+        client.handle(&info_request(1)).unwrap();
+        let Some(ClientAuthEvent::PromptsReceived(prompts)) = client.event() else {
+            panic!("no prompts");
+        };
+        let (auth, ways) = (&mut client.auth, &mut client.ways);
+        let outcome = auth.answer(prompts, &[text(len).into()], &mut ways.cx());
+        assert_eq!(outcome, expected);
+        for (old, new) in [(len, 1), (1, len)] {
+            let mut client = ClientEnd::ready();
+            client
+                .authenticate("alice", Credential::password("expired"))
+                .unwrap();
+            client.handle(&change_wanted(1)).unwrap();
+            let Some(ClientAuthEvent::PasswordChangeRequested(change)) = client.event() else {
+                panic!("no question");
+            };
+            let (auth, ways) = (&mut client.auth, &mut client.ways);
+            let (old, new) = (text(old).into(), text(new).into());
+            let outcome = auth.change_password(change, old, new, &mut ways.cx());
+            assert_eq!(outcome, expected);
+        }
+    }
+}
+
+fn info_request(prompts: u32) -> Vec<u8> {
+    let mut texts = Vec::new();
+    for _ in 0..prompts {
+        Writer::new(&mut texts).string(b"Code: ").boolean(false);
+    }
+    UserauthInfoRequest {
+        name: b"",
+        instruction: b"",
+        language_tag: b"",
+        num_prompts: prompts,
+        prompts: Rest(&texts),
+    }
+    .to_payload()
+}
+
+fn change_wanted(prompt: usize) -> Vec<u8> {
+    UserauthPasswdChangereq {
+        prompt: text(prompt).as_bytes(),
+        language_tag: b"",
+    }
+    .to_payload()
+}
+
+#[test]
+fn prompts() {
+    for (count, asked) in [(31, true), (32, true), (33, false)] {
+        let mut client = ClientEnd::ready();
+        client
+            .authenticate("alice", Credential::keyboard_interactive())
+            .unwrap();
+        let outcome = client.handle(&info_request(count));
+        if asked {
+            assert_eq!(outcome, Ok(()));
+            assert!(matches!(
+                client.event(),
+                Some(ClientAuthEvent::PromptsReceived(prompts)) if prompts.prompts().len() == count as usize
+            ));
+        } else {
+            assert_eq!(
+                outcome,
+                Err(PeerError::Limit("prompts of one round").into())
+            );
+        }
+        let mut server = listening();
+        server.handle(&interactive_request("alice")).unwrap();
+        let attempt = server.attempt();
+        let mut round = PromptRound::default();
+        for _ in 0..count {
+            round = round.with_prompt("Code: ", false);
+        }
+        let outcome = server.auth.prompt(attempt, &round, &mut server.ways.cx());
+        let expected = if asked {
+            Ok(())
+        } else {
+            Err(Misuse::Limit("prompts"))
+        };
+        assert_eq!(outcome, expected);
+    }
+}
+
+#[test]
+fn text_len() {
+    for (len, kept) in [(4_095, 4_095), (4_096, 4_096), (4_097, 4_096)] {
+        let long = text(len);
+        // The server's texts, as a client keeps them.
+        let mut client = ClientEnd::ready();
+        let banner = UserauthBanner {
+            message: long.as_bytes(),
+            language_tag: b"",
+        };
+        client.handle(&banner.to_payload()).unwrap();
+        assert!(matches!(
+            client.event(),
+            Some(ClientAuthEvent::Banner(text)) if text.len() == kept
+        ));
+        client
+            .authenticate("alice", Credential::password("expired"))
+            .unwrap();
+        client.handle(&change_wanted(len)).unwrap();
+        assert!(matches!(
+            client.event(),
+            Some(ClientAuthEvent::PasswordChangeRequested(change)) if change.prompt().len() == kept
+        ));
+        let mut client = ClientEnd::ready();
+        client
+            .authenticate("alice", Credential::keyboard_interactive())
+            .unwrap();
+        let mut prompt = Vec::new();
+        Writer::new(&mut prompt)
+            .string(text(len).as_bytes())
+            .boolean(true);
+        let request = UserauthInfoRequest {
+            name: long.as_bytes(),
+            instruction: long.as_bytes(),
+            language_tag: b"",
+            num_prompts: 1,
+            prompts: Rest(&prompt),
+        };
+        client.handle(&request.to_payload()).unwrap();
+        let Some(ClientAuthEvent::PromptsReceived(prompts)) = client.event() else {
+            panic!("no prompts");
+        };
+        let lens = [
+            prompts.name().len(),
+            prompts.instruction().len(),
+            prompts.prompts()[0].text.len(),
+        ];
+        assert_eq!(lens, [kept; 3]);
+
+        // Our own texts.
+        let expected = if kept == len {
+            Ok(())
+        } else {
+            Err(Misuse::Limit("text_len"))
+        };
+        let mut server = listening();
+        let outcome = server.auth.banner(&text(len), &mut server.ways.cx());
+        assert_eq!(outcome, expected);
+        server.handle(&password_request("alice", "p")).unwrap();
+        let attempt = server.attempt();
+        let (auth, ways) = (&mut server.auth, &mut server.ways);
+        let outcome = auth.require_password_change(attempt, &text(len), &mut ways.cx());
+        assert_eq!(outcome, expected);
+    }
+}
+
+#[test]
+fn auth_methods() {
+    for (count, kept) in [(31, 31), (32, 32), (33, 32)] {
+        let names: Vec<String> = (0..count)
+            .map(|number| format!("method-{number}"))
+            .collect();
+        let mut client = ClientEnd::ready();
+        client.authenticate("alice", Credential::None).unwrap();
+        client.handle(&failure(&names.join(","), false)).unwrap();
+        let (methods, _) = client.refused();
+        assert_eq!(methods, names[..kept].join(","), "the first ones");
+    }
+}
+
+#[test]
+fn banners() {
+    let mut client = ClientEnd::ready();
+    let banner = UserauthBanner {
+        message: b"hello",
+        language_tag: b"",
+    };
+    for count in 1..=20 {
+        client.handle(&banner.to_payload()).unwrap();
+        assert_eq!(client.event().is_some(), count <= 16, "{count}");
+    }
+}
+
+#[test]
+fn auth_requests() {
+    // The request for the service is the first of 128; one that is never an attempt counts as well.
+    let probe = request("alice", "ssh-connection", "none", b"");
+    let mut server = listening();
+    for _ in 2..=128 {
+        server.handle(&probe).unwrap();
+    }
+    assert_eq!(
+        server.handle(&probe),
+        Err(PeerError::Limit("authentication requests").into())
+    );
+}
+
+#[test]
+fn auth_failures() {
+    for (failures, over) in [(5, false), (6, true)] {
+        let mut server = listening();
+        let mut outcome = Ok(());
+        for _ in 0..failures {
+            server.handle(&password_request("alice", "p")).unwrap();
+            let attempt = server.attempt();
+            server.refuse(attempt).unwrap();
+            outcome = server.wait();
+        }
+        assert_eq!(outcome.is_err(), over, "{failures}");
+        if over {
+            assert_eq!(outcome, Err(PeerError::TooManyAuthFailures.into()));
+        }
+    }
+}

@@ -1,0 +1,507 @@
+//! A peer that says what it is told to, whatever the rules are. It makes the first key exchange by hand, so it holds the
+//! session keys, and it is our own codec with its checks off. Across from it is a real connection with an application
+//! that agrees to everything.
+
+use super::*;
+use crate::channel::{ChannelEvent, ChannelId, OpenChannel};
+use crate::connection::role::Side;
+use crate::crypto::agree::{Ephemeral, respond};
+use crate::crypto::drbg::Drbg;
+use crate::crypto::hash::Digest;
+use crate::kex::exchange::{KeySource, Transcript};
+use crate::kex::{DirectionAlgorithms, Negotiated};
+use crate::msg::kex::{KexEcdhInit, KexEcdhReply};
+use crate::msg::transport::{Disconnect, KexInit};
+use crate::names::Compression;
+use crate::packet::opener::{Opened, Opener};
+use crate::packet::output::Output;
+use crate::packet::sealer::Sealer;
+use crate::wire::NameList;
+
+pub(super) const HOSTILE_VERSION: &[u8] = b"SSH-2.0-hostile";
+
+/// The connection under test.
+#[derive(Debug)]
+pub(super) enum Victim {
+    Client(Box<Client>),
+    Server(Box<Server>),
+}
+
+/// Runs the same expression on either role.
+macro_rules! either {
+    ($victim:expr, $conn:ident => $body:expr) => {
+        match $victim {
+            Victim::Client($conn) => $body,
+            Victim::Server($conn) => $body,
+        }
+    };
+}
+
+/// What the hostile peer puts into its first KEXINIT.
+#[derive(Clone, Copy)]
+pub(super) struct Offer {
+    pub(super) strict: bool,
+    pub(super) ext_info: bool,
+    /// In front of what it really does, so that a guess is wrong.
+    pub(super) first_kex: &'static str,
+}
+
+impl Offer {
+    pub(super) const STRICT: Self = Self {
+        strict: true,
+        ext_info: false,
+        first_kex: "",
+    };
+    pub(super) const LOOSE: Self = Self {
+        strict: false,
+        ..Self::STRICT
+    };
+}
+
+/// Both of them.
+pub(super) struct World {
+    pub(super) victim: Victim,
+    pub(super) now: Instant,
+    /// What the application heard, by name.
+    pub(super) events: Vec<String>,
+    /// The payloads that the victim sent and nobody looked at.
+    pub(super) heard: Vec<Vec<u8>>,
+    /// Channels of the victim's own.
+    pub(super) channels: Vec<ChannelId>,
+    /// Packets that the hostile peer seals.
+    pub(super) out: Output,
+    opener: Opener,
+    unread: Vec<u8>,
+    side: Side,
+    offer: Offer,
+    rng: Drbg,
+    host_key: Arc<PrivateKey>,
+    victim_version: Vec<u8>,
+    victim_kexinit: Vec<u8>,
+    kexinit: Vec<u8>,
+    ephemeral: Option<(Ephemeral, Vec<u8>)>,
+    /// The hash of the last exchange, its secret's keys, and the session's id.
+    keys: Option<(KeySource, Digest)>,
+    session_id: Option<Digest>,
+    next_opener: Option<Opener>,
+}
+
+/// The algorithms that the hostile peer does.
+const NEGOTIATED: Negotiated = {
+    const DIRECTION: DirectionAlgorithms = DirectionAlgorithms {
+        cipher: Cipher::Aes128Gcm,
+        mac: None,
+        compression: Compression::None,
+    };
+    Negotiated {
+        kex: Kex::Curve25519Sha256,
+        host_key: SignatureAlgorithm::Ed25519,
+        client_to_server: DIRECTION,
+        server_to_client: DIRECTION,
+        strict: true,
+    }
+};
+
+impl World {
+    /// A connection of this side, and its peer. The version lines are exchanged.
+    pub(super) fn new(victim: Side, offer: Offer) -> Self {
+        Self::with(victim, offer, |_| {})
+    }
+
+    /// The same with a configuration that was changed.
+    pub(super) fn with(
+        victim: Side,
+        offer: Offer,
+        change: impl FnOnce(&mut crate::config::TransportConfig),
+    ) -> Self {
+        let now = start();
+        let seed = Seed::new([1; 32]);
+        let (victim, side) = match victim {
+            Side::Client => {
+                let mut config = ClientConfig::new();
+                change(&mut config.transport);
+                let mut client = Client::new(Arc::new(config), seed, now);
+                client
+                    .authenticate("alice", Credential::password("secret"), now)
+                    .unwrap();
+                (Victim::Client(Box::new(client)), Side::Server)
+            }
+            Side::Server => {
+                let mut config = ServerConfig::new(vec![host_key(KeyKind::Ed25519)]);
+                config.failure_delay = Duration::ZERO;
+                change(&mut config.transport);
+                let server = Server::new(Arc::new(config), seed, now);
+                (Victim::Server(Box::new(server)), Side::Client)
+            }
+        };
+        let mut world = Self {
+            victim,
+            now,
+            events: Vec::new(),
+            heard: Vec::new(),
+            channels: Vec::new(),
+            out: Output::new(Drbg::new(Seed::new([2; 32])), Sealer::plain(), 1 << 20),
+            opener: Opener::plain(),
+            unread: Vec::new(),
+            side,
+            offer,
+            rng: Drbg::new(Seed::new([3; 32])),
+            host_key: Arc::new(PrivateKey::generate(KeyKind::Ed25519, &[5; 32]).unwrap()),
+            victim_version: Vec::new(),
+            victim_kexinit: Vec::new(),
+            kexinit: Vec::new(),
+            ephemeral: None,
+            keys: None,
+            session_id: None,
+            next_opener: None,
+        };
+        world.out.raw(HOSTILE_VERSION);
+        world.out.raw(b"\r\n");
+        world.carry();
+        world
+    }
+
+    /// The side of the victim.
+    pub(super) const fn victim_side(&self) -> Side {
+        match self.side {
+            Side::Client => Side::Server,
+            Side::Server => Side::Client,
+        }
+    }
+
+    pub(super) fn closed(&self) -> Option<Error> {
+        either!(&self.victim, conn => conn.closed().cloned())
+    }
+
+    /// What was heard since the last look, by number.
+    pub(super) fn numbers(&mut self) -> Vec<u8> {
+        self.heard.drain(..).map(|payload| payload[0]).collect()
+    }
+
+    /// Everything about what came before is forgotten.
+    pub(super) fn forget(&mut self) {
+        self.heard.clear();
+        self.events.clear();
+    }
+
+    /// Says a payload, and lets the victim answer.
+    pub(super) fn say(&mut self, payload: &[u8]) {
+        self.out.transport(&Raw(payload));
+        self.carry();
+    }
+
+    pub(super) fn says<'m>(&mut self, message: &impl Message<'m>) {
+        self.say(&message.to_payload());
+    }
+
+    /// Carries everything both ways until nothing moves.
+    pub(super) fn carry(&mut self) {
+        loop {
+            let bytes = self.out.pending().to_vec();
+            let now = self.now;
+            let taken = either!(&mut self.victim, conn => conn.handle_bytes(&bytes, now));
+            self.out.consume(taken);
+            self.application();
+            let back = either!(&mut self.victim, conn => {
+                let back = conn.output().to_vec();
+                conn.consume_output(back.len());
+                back
+            });
+            self.unread.extend(&back);
+            self.hear();
+            if taken == 0 && back.is_empty() {
+                return;
+            }
+        }
+    }
+
+    fn application(&mut self) {
+        loop {
+            let name = match &mut self.victim {
+                Victim::Client(client) => {
+                    let Some(event) = client.poll_event() else {
+                        return;
+                    };
+                    let name = format!("{event:?}");
+                    if let ClientEvent::HostKeyOffered(offer) = event {
+                        client.accept_host_key(offer).unwrap();
+                    }
+                    name
+                }
+                Victim::Server(server) => {
+                    let Some(event) = server.poll_event() else {
+                        return;
+                    };
+                    let name = format!("{event:?}");
+                    match event {
+                        ServerEvent::LoginAttempted(attempt) => {
+                            if matches!(attempt.proof(), Proof::KeyboardInteractive { .. }) {
+                                let round = crate::auth::PromptRound::new("", "")
+                                    .with_prompt("Code: ", false);
+                                server.prompt(attempt, &round).unwrap();
+                            } else {
+                                server.grant(attempt).unwrap();
+                            }
+                        }
+                        ServerEvent::OpenRequested(request) => {
+                            let id = server.accept_open(request, b"").unwrap();
+                            self.channels.push(id);
+                        }
+                        _ => {}
+                    }
+                    name
+                }
+            };
+            self.events
+                .push(name.split(['(', ' ']).next().unwrap().to_owned());
+        }
+    }
+
+    /// The events of a channel of the victim.
+    pub(super) fn channel_events(&mut self, id: ChannelId) -> Vec<ChannelEvent> {
+        either!(&mut self.victim, conn => {
+            let mut channel = conn.channel(id).unwrap();
+            std::iter::from_fn(|| channel.poll_event()).collect()
+        })
+    }
+
+    fn hear(&mut self) {
+        if self.victim_version.is_empty() {
+            let Some(end) = self.unread.windows(2).position(|two| two == b"\r\n") else {
+                return;
+            };
+            self.victim_version = self.unread[..end].to_vec();
+            self.unread.drain(..end + 2);
+        }
+        while let Opened::Packet { payload, len } =
+            self.opener.open(&mut self.unread, 1 << 20).unwrap()
+        {
+            let payload = self.unread[payload].to_vec();
+            self.unread.drain(..len);
+            match payload[0] {
+                20 => self.victim_kexinit.clone_from(&payload),
+                21 => {
+                    self.opener = self.next_opener.take().expect("keys for NEWKEYS");
+                }
+                31 => self.replied(&payload),
+                _ => {}
+            }
+            self.heard.push(payload);
+        }
+    }
+
+    /// The first KEXINIT of the hostile peer, or a later one.
+    pub(super) fn say_kexinit(&mut self, guess: bool) {
+        let first = self.session_id.is_none();
+        let mut kex: Vec<&str> = vec!["curve25519-sha256"];
+        if !self.offer.first_kex.is_empty() {
+            kex.insert(0, self.offer.first_kex);
+        }
+        if first && self.offer.strict {
+            kex.push(match self.side {
+                Side::Client => "kex-strict-c-v00@openssh.com",
+                Side::Server => "kex-strict-s-v00@openssh.com",
+            });
+        }
+        if first && self.offer.ext_info {
+            kex.push(match self.side {
+                Side::Client => "ext-info-c",
+                Side::Server => "ext-info-s",
+            });
+        }
+        let kex = kex.join(",");
+        let one = NameList::new;
+        let kexinit = KexInit {
+            cookie: [9; 16],
+            kex_algorithms: one(&kex),
+            server_host_key_algorithms: one("ssh-ed25519"),
+            encryption_algorithms_client_to_server: one("aes128-gcm@openssh.com"),
+            encryption_algorithms_server_to_client: one("aes128-gcm@openssh.com"),
+            mac_algorithms_client_to_server: one("hmac-sha2-256"),
+            mac_algorithms_server_to_client: one("hmac-sha2-256"),
+            compression_algorithms_client_to_server: one("none"),
+            compression_algorithms_server_to_client: one("none"),
+            languages_client_to_server: NameList::default(),
+            languages_server_to_client: NameList::default(),
+            first_kex_packet_follows: guess,
+            reserved: 0,
+        }
+        .to_payload();
+        self.kexinit.clone_from(&kexinit);
+        self.say(&kexinit);
+    }
+
+    /// The last KEXINIT of the hostile peer.
+    pub(super) fn last_kexinit(&self) -> &[u8] {
+        &self.kexinit
+    }
+
+    /// The message of the method that this side sends.
+    pub(super) fn method(&mut self) -> Vec<u8> {
+        match self.side {
+            Side::Client => {
+                let (ephemeral, share) =
+                    Ephemeral::generate(Kex::Curve25519Sha256, &mut self.rng).unwrap();
+                let init = KexEcdhInit { q_c: &share }.to_payload();
+                self.ephemeral = Some((ephemeral, share));
+                init
+            }
+            Side::Server => {
+                let init = self
+                    .heard
+                    .iter()
+                    .rev()
+                    .find(|payload| payload[0] == 30)
+                    .expect("the client's value")
+                    .clone();
+                let q_c = KexEcdhInit::decode(&init).unwrap().q_c;
+                let (share, secret) = respond(Kex::Curve25519Sha256, q_c, &mut self.rng).unwrap();
+                let blob = self.host_key.public().blob().to_vec();
+                let hash = Transcript {
+                    client_version: &self.victim_version,
+                    server_version: HOSTILE_VERSION,
+                    client_kexinit: &self.victim_kexinit,
+                    server_kexinit: &self.kexinit,
+                    host_key: &blob,
+                    client_share: q_c,
+                    server_share: &share,
+                }
+                .hash(Kex::Curve25519Sha256, &secret);
+                let signature = self
+                    .host_key
+                    .sign(SignatureAlgorithm::Ed25519, &hash)
+                    .unwrap();
+                self.finish(hash, &secret);
+                KexEcdhReply {
+                    k_s: &blob,
+                    q_s: &share,
+                    signature: &signature,
+                }
+                .to_payload()
+            }
+        }
+    }
+
+    /// The server's half of the method: its value.
+    fn replied(&mut self, payload: &[u8]) {
+        let (ephemeral, share) = self.ephemeral.take().expect("a value of ours");
+        let reply = KexEcdhReply::decode(payload).unwrap();
+        let secret = ephemeral.agree(reply.q_s).unwrap();
+        let hash = Transcript {
+            client_version: HOSTILE_VERSION,
+            server_version: &self.victim_version,
+            client_kexinit: &self.kexinit,
+            server_kexinit: &self.victim_kexinit,
+            host_key: reply.k_s,
+            client_share: &share,
+            server_share: reply.q_s,
+        }
+        .hash(Kex::Curve25519Sha256, &secret);
+        self.finish(hash, &secret);
+    }
+
+    fn finish(&mut self, hash: Digest, secret: &crate::crypto::agree::SharedSecret) {
+        let id = *self.session_id.get_or_insert(hash);
+        let source = KeySource::new(Kex::Curve25519Sha256, secret, hash, id);
+        let keys = match self.side {
+            Side::Client => source.server_to_client(&NEGOTIATED),
+            Side::Server => source.client_to_server(&NEGOTIATED),
+        };
+        let opener = Opener::new(&keys).unwrap();
+        self.next_opener = Some(opener.follow(&self.opener, self.offer.strict));
+        self.keys = Some((source, hash));
+    }
+
+    /// NEWKEYS of the hostile peer: what it says from now on is sealed with the new keys.
+    pub(super) fn say_newkeys(&mut self) {
+        self.out.transport(&Raw(&[21]));
+        self.switch();
+        self.carry();
+    }
+
+    /// The keys alone.
+    pub(super) fn switch(&mut self) {
+        let (source, _) = self.keys.as_ref().expect("an exchange");
+        let keys = match self.side {
+            Side::Client => source.client_to_server(&NEGOTIATED),
+            Side::Server => source.server_to_client(&NEGOTIATED),
+        };
+        let sequence = if self.offer.strict {
+            0
+        } else {
+            self.out.sealer().sequence()
+        };
+        self.out.shut_gate();
+        self.out.open_gate(Sealer::new(&keys, sequence).unwrap());
+    }
+
+    /// A whole key exchange.
+    pub(super) fn exchange(&mut self) {
+        self.say_kexinit(false);
+        let method = self.method();
+        self.say(&method);
+        self.say_newkeys();
+        assert_eq!(self.closed(), None);
+    }
+
+    /// On to where the user may log in, or where the victim tries to.
+    pub(super) fn ask_service(&mut self) {
+        match self.side {
+            Side::Client => self.say(b"\x05\0\0\0\x0cssh-userauth"),
+            Side::Server => self.say(b"\x06\0\0\0\x0cssh-userauth"),
+        }
+        assert_eq!(self.closed(), None);
+    }
+
+    pub(super) fn log_in(&mut self) {
+        match self.side {
+            Side::Client => self.say(&password("alice", "secret")),
+            Side::Server => self.say(&[52]),
+        }
+        assert!(either!(&self.victim, conn => conn.is_authenticated()));
+    }
+
+    /// Everything up to an open connection.
+    pub(super) fn open(victim: Side, offer: Offer) -> Self {
+        let mut world = Self::new(victim, offer);
+        world.exchange();
+        world.ask_service();
+        world.log_in();
+        world.forget();
+        world
+    }
+
+    /// The victim opens a channel of its own kind; the hostile peer has not answered.
+    pub(super) fn victim_opens(&mut self) -> ChannelId {
+        let kind = OpenChannel::Custom {
+            kind: "x@example.com",
+            data: b"",
+        };
+        let now = self.now;
+        let id = either!(&mut self.victim, conn => conn.open(kind, now).unwrap());
+        self.channels.push(id);
+        self.carry();
+        id
+    }
+
+    /// The number of the packet that the hostile peer said last.
+    pub(super) fn last_sequence(&self) -> u32 {
+        self.out.sealer().sequence().wrapping_sub(1)
+    }
+
+    /// The reason of the DISCONNECT that the victim sent; it must be the last thing that it said.
+    #[track_caller]
+    pub(super) fn disconnect_reason(&mut self) -> u32 {
+        let last = self.heard.pop().expect("something was said");
+        Disconnect::decode(&last).expect("a DISCONNECT").reason_code
+    }
+}
+
+pub(super) fn password(user: &str, password: &str) -> Vec<u8> {
+    let mut payload = vec![50];
+    let mut writer = Writer::new(&mut payload);
+    writer.string(user.as_bytes()).string(b"ssh-connection");
+    writer.string(b"password").boolean(false);
+    writer.string(password.as_bytes());
+    payload
+}

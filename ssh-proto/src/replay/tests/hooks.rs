@@ -1,0 +1,48 @@
+//! Whatever can be done to a connection is recorded: a method that changes it and has no hook is named here, with the
+//! reason.
+
+/// Methods that need none.
+const EXEMPT: [(&str, &str); 16] = [
+    ("take_input", "only lends memory"),
+    ("reclaim_input", "only hands out memory"),
+    ("recycle", "only takes memory back"),
+    ("handle_bytes", "by way of handle_input"),
+    ("poll_event", "noted where there is an event"),
+    ("poll_log", "the log changes no byte"),
+    ("channel", "only lends the channel"),
+    ("accept_forward", "by way of answer_global"),
+    ("take_recording", "is the recording"),
+    ("finish_recording", "is the recording"),
+    ("write", "noted with what became of it"),
+    ("write_parts", "noted with what became of it"),
+    ("send", "noted with what became of it"),
+    ("consume", "noted with what was read"),
+    ("read", "noted with what was read"),
+    ("take", "noted with what was read"),
+];
+
+#[test]
+fn every_method_that_changes_a_connection_has_a_hook() {
+    let files = [
+        include_str!("../../connection/mod.rs"),
+        include_str!("../../connection/forward.rs"),
+        include_str!("../../connection/recording.rs"),
+        include_str!("../../channel/handle.rs"),
+    ];
+    let mut seen = 0;
+    for file in files {
+        // Each piece begins with a public method and ends before the next one.
+        for piece in file.split("    pub fn ").skip(1) {
+            let piece = piece.split("\n    }\n").next().unwrap();
+            let (signature, _) = piece.split_once('{').unwrap();
+            let name = piece.split(['(', '<']).next().unwrap();
+            if !signature.contains("&mut self") || EXEMPT.iter().any(|(exempt, _)| *exempt == name)
+            {
+                continue;
+            }
+            assert!(piece.contains("note!("), "{name} is not recorded");
+            seen += 1;
+        }
+    }
+    assert!(seen >= 40, "{seen}");
+}
