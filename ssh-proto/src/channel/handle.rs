@@ -80,6 +80,10 @@ impl<'a, R: Role> Channel<'a, R> {
     /// As those of [`write`](Self::write): [`Blocked`](WriteError::Blocked) when it is nothing now, and
     /// [`ChannelEvent::Writable`] follows.
     pub fn lay_out_now(&mut self, stream: Stream, draft: &mut Draft) -> Result<usize, WriteError> {
+        note!(self.inner.io.out, |_| Command::LayOutNow {
+            id: self.inner.id,
+            stream,
+        });
         self.inner.lay_out_now(stream, draft)
     }
 
