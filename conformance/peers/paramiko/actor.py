@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 
 import paramiko
 
@@ -69,6 +70,17 @@ def in_thread(function, *arguments):
 def send_all(channel, data):
     channel.sendall(data)
     channel.shutdown_write()
+
+
+def no_more_exchanges(transport):
+    """Asks for no new keys any more, and waits until an exchange that goes on is over.
+
+    Paramiko answers CLOSE and requests from the thread that reads, and that thread waits for the end of an exchange which only it can
+    bring to its end: what a peer closes before it has seen Paramiko's KEXINIT fails after half a minute.
+    """
+    transport.packetizer.REKEY_BYTES = paramiko.packet.Packetizer.REKEY_BYTES
+    while transport.packetizer.need_rekey() or transport.in_kex:
+        time.sleep(0.01)
 
 
 def pump(channel, connection):
@@ -372,10 +384,21 @@ class Session:
         channel.settimeout(TIME)
         channel.exec_command(command)
         data = random.randbytes(int(size))
-        sent = in_thread(send_all, channel, data)
         errors = in_thread(read_all, channel.recv_stderr)
-        stdout = read_all(channel.recv)
-        sent()
+        if "REKEY_BYTES" in vars(self.transport.packetizer):
+            # Such a command gives back what it got.
+            sent = in_thread(channel.sendall, data)
+            stdout = b""
+            while len(stdout) < len(data) and (part := channel.recv(65536)):
+                stdout += part
+            sent()
+            no_more_exchanges(self.transport)
+            channel.shutdown_write()
+            stdout += read_all(channel.recv)
+        else:
+            sent = in_thread(send_all, channel, data)
+            stdout = read_all(channel.recv)
+            sent()
         # -1 when there was none: Paramiko knows nothing of exit-signal.
         status = channel.recv_exit_status()
         channel.close()
