@@ -332,7 +332,7 @@ impl Place {
         client.wait_for("ready", PATIENCE)?;
         let group = match end {
             End::Client => Group::one(client.id()),
-            End::Server => server.group.clone(),
+            End::Server => server.group,
         };
         let used = |group: &Group| -> Result<Duration, String> {
             let own = cpu::at_rest(std::slice::from_ref(group), PATIENCE)?[0];
