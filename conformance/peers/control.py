@@ -1,8 +1,14 @@
-"""How the tests speak with the peers in Python.
+"""How the tests speak with a program that acts with a peer: as a client, or as a server.
 
-The script listens on loopback for control connections and prints "ready PORT VERSION". Each control connection is a session of its
-own: a line "command?name=value&..", URL-encoded, gets a line "ok?.." or "error?message=..". The script ends with its standard
-input, so with the tests, however these end.
+The program listens on loopback for control connections and prints "ready PORT VERSION". Each control connection is a session of its
+own: a line "command?name=value&..", URL-encoded, gets a line "ok?.." or "error?message=..". Lists have one member to a line, and
+lists of lists tabs within their lines. The program ends with its standard input, so with the tests, however these end.
+
+A client: `connect` (port, pinned: the host keys to take, user; methods, and password, new_password, key, answers for them; kex, host_key, cipher,
+mac, signature: the one algorithm to have), then `exec`, `direct`, `listen`, `cancel`, `rekey`, `negotiated`.
+
+A server: `serve` (host_keys; none, keys, password, new_password, rounds and factors as OurServer's accounts have them; kex, ..), then
+`rekey` and `negotiated` about its newest connection.
 """
 
 import hashlib
@@ -10,6 +16,8 @@ import urllib.parse
 
 # How long anything may take.
 TIME = 60.0
+
+USER = "tester"
 
 
 def decode(line):
@@ -29,9 +37,14 @@ def failure(error):
     return ("error?" + urllib.parse.urlencode({"message": message}) + "\n").encode()
 
 
-def names(field):
-    """The members of a list: one to a line."""
+def members(field):
+    """The members of a list."""
     return field.split("\n") if field else []
+
+
+def rows(field):
+    """The members of a list of lists; a line may be empty, and then so is its list."""
+    return [line.split("\t") if line else [] for line in field.split("\n")]
 
 
 def sha256(data):
@@ -39,14 +52,37 @@ def sha256(data):
     return hashlib.sha256(data).hexdigest()
 
 
-def output(stdout, stderr, sent, **fields):
-    """What a command left behind. Long output is told by its hash only."""
+def output(stdout, stderr, sent, status, signal=""):
+    """What a command left behind. What is long is told by its hash only."""
     return {
         "stdout": stdout[:1000].decode("latin-1"),
-        "stdout_len": len(stdout),
         "stdout_sha256": sha256(stdout),
         "stderr": stderr[:1000].decode("latin-1"),
         "stderr_len": len(stderr),
         "sent_sha256": sha256(sent),
-        **fields,
+        "status": status,
+        "signal": signal,
     }
+
+
+class Accounts:
+    """Who may log in on a server, and how. Every user name is the same to it, and nobody has logged in yet."""
+
+    def __init__(self, none="", keys="", password="", new_password="", rounds="", factors=""):
+        self.none = none
+        self.keys = members(keys)
+        self.password = password
+        self.new_password = new_password
+        # Of each round: the name, the instruction, the prompts with whether they are shown, and the right answers.
+        self.rounds = [
+            (row[0], row[1], [(text, echo == "1") for text, echo in zip(row[2::3], row[3::3])], row[4::3])
+            for row in (rows(rounds) if rounds else [])
+        ]
+        self.factors = members(factors)
+        offered = {
+            "none": none,
+            "publickey": self.keys,
+            "password": password,
+            "keyboard-interactive": self.rounds,
+        }
+        self.methods = [method for method, has in offered.items() if has and method != "none"]

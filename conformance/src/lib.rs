@@ -3,10 +3,15 @@
 //! Not published. `conformance/test` fetches the peers and runs everything.
 
 pub mod app;
+pub mod both_roles;
+pub mod commands;
 pub mod forwarding;
+pub mod forwards;
+pub mod logins;
 pub mod ours;
 pub mod pair;
 pub mod peers;
+pub mod suites;
 pub mod tcp;
 pub mod wire;
 pub mod world;

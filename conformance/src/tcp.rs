@@ -262,12 +262,23 @@ pub fn socks(
 /// If one of them does not do what it should.
 #[track_caller]
 pub fn exchange_dynamic(port: u16, target: u16, len: usize) {
+    exchange_by_socks(port, target, len);
+    for version in [SocksVersion::V4, SocksVersion::V5] {
+        assert!(socks(port, version, "127.0.0.1", free_port()).is_err());
+    }
+}
+
+/// All versions of SOCKS, by name and by address.
+///
+/// # Panics
+/// If one of them does not do what it should.
+#[track_caller]
+pub fn exchange_by_socks(port: u16, target: u16, len: usize) {
     for version in [SocksVersion::V4, SocksVersion::V5] {
         for host in ["127.0.0.1", "localhost"] {
             let stream = socks(port, version, host, target)
                 .unwrap_or_else(|reply| panic!("{version:?} {host}: {reply:?}"));
             exchange_tcp(&stream, len);
         }
-        assert!(socks(port, version, "127.0.0.1", free_port()).is_err());
     }
 }

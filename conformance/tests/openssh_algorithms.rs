@@ -2,117 +2,52 @@
 //!
 //! Each connection moves data both ways, exchanges keys once more under load, and both sides are asked what was negotiated.
 
-use std::collections::BTreeSet;
 use std::time::Duration;
 
-use conformance::ours::{SshExample, SshdExample, log_in, public_key, stream};
+use conformance::ours::{SshExample, SshdExample, log_in, private_key, public_key, stream};
 use conformance::peers::{KeyKind, KeyPair, Sshd, SshdOptions, Version, query};
-use ssh_blocking::ssh_proto::Negotiated;
-use ssh_blocking::ssh_proto::names::{Algorithm, Cipher, Kex, Mac, Preference, SignatureAlgorithm};
+use conformance::suites::{LEN, Missing, Offer, Suite, our_client_with_server, suites};
+use ssh_blocking::ssh_proto::names::{Kex, SignatureAlgorithm};
 
 const TIME: Duration = Duration::from_secs(60);
 
-/// More than two packets, and no multiple of anything.
-const LEN: usize = 200_003;
-
-/// The algorithms of one connection.
-#[derive(Clone, Copy, Debug)]
-struct Suite {
-    kex: Kex,
-    host_key: SignatureAlgorithm,
-    cipher: Cipher,
-    mac: Mac,
-}
-
-impl Suite {
-    /// What the other rows hold still.
-    const PLAIN: Self = Self {
-        kex: Kex::Curve25519Sha256,
-        host_key: SignatureAlgorithm::Ed25519,
-        cipher: Cipher::Aes128Gcm,
-        mac: Mac::HmacSha256,
+/// The lines that OpenSSH writes about a connection at its level DEBUG1.
+fn log_lines(suite: Suite) -> [String; 4] {
+    let mac = if suite.cipher.is_aead() {
+        "<implicit>"
+    } else {
+        suite.mac.name()
     };
-
-    /// The MAC as OpenSSH's log has it.
-    fn mac_name(self) -> &'static str {
-        if self.cipher.is_aead() {
-            "<implicit>"
-        } else {
-            self.mac.name()
-        }
-    }
-
-    /// The lines that OpenSSH writes about it at its level DEBUG1.
-    fn log_lines(self) -> [String; 4] {
-        let direction = |name| {
-            format!(
-                "kex: {name} cipher: {} MAC: {} compression: none",
-                self.cipher,
-                self.mac_name()
-            )
-        };
-        [
-            format!("kex: algorithm: {}", self.kex),
-            format!("kex: host key algorithm: {}", self.host_key),
-            direction("client->server"),
-            direction("server->client"),
-        ]
-    }
-
-    #[track_caller]
-    fn assert_negotiated(self, negotiated: Negotiated) {
-        assert_eq!(negotiated.kex, self.kex);
-        assert_eq!(negotiated.host_key, self.host_key);
-        assert!(negotiated.strict);
-        for direction in [negotiated.client_to_server, negotiated.server_to_client] {
-            assert_eq!(direction.cipher, self.cipher);
-            assert_eq!(direction.mac, (!self.cipher.is_aead()).then_some(self.mac));
-        }
-    }
+    let direction = |name| {
+        let cipher = suite.cipher;
+        format!("kex: {name} cipher: {cipher} MAC: {mac} compression: none")
+    };
+    [
+        format!("kex: algorithm: {}", suite.kex),
+        format!("kex: host key algorithm: {}", suite.host_key),
+        direction("client->server"),
+        direction("server->client"),
+    ]
 }
 
-/// What both have: everything of ours but `missing`, so that the list cannot shrink unnoticed.
-fn common<A: Algorithm>(version: Version, what: &str, missing: &[&str]) -> Vec<A> {
-    let theirs: BTreeSet<String> = query(version, what).into_iter().collect();
-    let (common, ours_only): (Vec<A>, Vec<A>) =
-        A::ALL.iter().partition(|ours| theirs.contains(ours.name()));
-    let ours_only: Vec<_> = ours_only.into_iter().map(A::name).collect();
-    assert_eq!(ours_only, missing, "OpenSSH {version}, {what}");
-    common
-}
-
-/// The rows: each list is gone through with the other algorithms held still.
-fn suites(version: Version) -> Vec<Suite> {
-    let missing: &[&str] = match version {
+fn common(version: Version) -> Vec<Suite> {
+    let kex: &[&str] = match version {
         Version::V9_2 => &["mlkem768x25519-sha256"],
         Version::V10_0 => &[],
     };
-    let plain = Suite::PLAIN;
-    let mut suites = Vec::new();
-    suites.extend(
-        common(version, "kex", missing)
-            .into_iter()
-            .map(|kex| Suite { kex, ..plain }),
-    );
-    suites.extend(
-        common(version, "HostKeyAlgorithms", &[])
-            .into_iter()
-            .map(|host_key| Suite { host_key, ..plain }),
-    );
-    let macs: Vec<Mac> = common(version, "mac", &[]);
-    for cipher in common::<Cipher>(version, "cipher", &[]) {
-        if cipher.is_aead() {
-            suites.push(Suite { cipher, ..plain });
-        } else {
-            suites.extend(macs.iter().map(|&mac| Suite {
-                cipher,
-                mac,
-                ..plain
-            }));
-        }
-    }
+    let offer = Offer {
+        kex: query(version, "kex"),
+        host_keys: query(version, "HostKeyAlgorithms"),
+        ciphers: query(version, "cipher"),
+        macs: query(version, "mac"),
+    };
+    let missing = Missing {
+        kex,
+        ..Missing::default()
+    };
+    let suites = suites(&offer, missing);
     // Kex, host keys, three ciphers that need no MAC, three that need one of four.
-    assert_eq!(suites.len(), 6 - missing.len() + 6 + 3 + 3 * 4);
+    assert_eq!(suites.len(), 6 - kex.len() + 6 + 3 + 3 * 4);
     suites
 }
 
@@ -135,40 +70,26 @@ fn our_client_with_sshd(version: Version) {
         ..SshdOptions::default()
     };
     let sshd = Sshd::start(version, &options);
-    let data = stream(LEN);
-    for suite in suites(version) {
-        let before = sshd.log().len();
-        let client = log_in(&sshd, &key, |config| {
-            let algorithms = &mut config.transport.algorithms;
-            algorithms.kex = Preference::new([suite.kex]).unwrap();
-            algorithms.host_keys = Preference::new([suite.host_key]).unwrap();
-            algorithms.ciphers = Preference::new([suite.cipher]).unwrap();
-            algorithms.macs = Preference::new([suite.mac]).unwrap();
-        });
-        suite.assert_negotiated(client.negotiated().unwrap());
-        let cat = client.exec("cat").input(&*data).timeout(TIME);
-        client.rekey().unwrap();
-        let output = cat
-            .output()
-            .unwrap_or_else(|error| panic!("{suite:?}: {error}"));
-        assert!(output.stdout == data, "{suite:?}");
-        assert_eq!(output.status.code(), Some(0));
-        // The second exchange has begun before the command: its answers come under the new keys.
-        assert_eq!(client.rekeys(), 1, "{suite:?}");
-        suite.assert_negotiated(client.negotiated().unwrap());
-        assert_eq!(
-            client.session().unwrap().host_key.key_type(),
-            suite.host_key.key_type()
-        );
-        for line in suite.log_lines() {
+    let mut before = 0;
+    our_client_with_server(
+        &sshd,
+        &common(version),
+        |client| {
+            let outcome = client.auth_public_key(Sshd::USER, private_key(&key));
+            assert!(outcome.unwrap().success(), "{}", sshd.log());
+        },
+        |suite, _| {
             let log = sshd.log();
-            assert!(
-                log[before..].contains(&line),
-                "no {line:?} in:\n{}",
-                &log[before..]
-            );
-        }
-    }
+            for line in log_lines(suite) {
+                assert!(
+                    log[before..].contains(&line),
+                    "no {line:?} in:\n{}",
+                    &log[before..]
+                );
+            }
+            before = log.len();
+        },
+    );
 }
 
 fn ssh_with_our_server(version: Version) {
@@ -176,7 +97,7 @@ fn ssh_with_our_server(version: Version) {
     let key = key(&folder);
     let sshd = SshdExample::start(&KeyKind::all(), &[&key], &[]);
     let data = stream(LEN);
-    for suite in suites(version) {
+    for suite in common(version) {
         let finished = sshd
             .client(version)
             .identity(&key)
@@ -190,11 +111,11 @@ fn ssh_with_our_server(version: Version) {
             .expect_code(0);
         assert!(finished.stdout == data, "{suite:?}");
         let log = finished.stderr_text();
-        for line in suite.log_lines() {
+        for line in log_lines(suite) {
             assert!(log.contains(&line), "no {line:?} in:\n{log}");
         }
         // Every exchange writes the lines again; the one at the start is not the only one.
-        assert!(log.matches(&suite.log_lines()[0]).count() > 1, "{log}");
+        assert!(log.matches(&log_lines(suite)[0]).count() > 1, "{log}");
     }
 }
 

@@ -4,14 +4,15 @@ use std::fs;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use conformance::logins::{assert_in, assert_refused, rounds};
 use conformance::ours::{
     Accounts, OurServer, SshExample, SshdExample, connect, options, private_key, public_key,
 };
 use conformance::peers::{Askpass, KeyKind, KeyPair, Sshd, SshdOptions, Version, all};
 use ssh_blocking::ssh_proto::key::{KeyError, PrivateKey, PublicKey};
 use ssh_blocking::ssh_proto::names::{Algorithm, Preference, SignatureAlgorithm};
-use ssh_blocking::ssh_proto::{AuthMethod, ClientConfig, PromptRound, Secret};
-use ssh_blocking::{AuthOutcome, Client, Error, Method};
+use ssh_blocking::ssh_proto::{AuthMethod, ClientConfig, Secret};
+use ssh_blocking::{Client, Error, Method};
 use tempfile::TempDir;
 
 const TIME: Duration = Duration::from_secs(60);
@@ -30,26 +31,6 @@ fn sshd(version: Version, keys: &[&KeyPair], config: &[&str]) -> Sshd {
             ..SshdOptions::default()
         },
     )
-}
-
-#[track_caller]
-fn assert_in(client: &Client) {
-    assert_eq!(client.session().unwrap().user.as_deref(), Some(Sshd::USER));
-    assert_eq!(client.exec("echo in").output().unwrap().stdout, b"in\n");
-}
-
-#[track_caller]
-fn assert_refused(outcome: AuthOutcome, wanted: &[&str], partial: bool) {
-    match outcome {
-        AuthOutcome::Refused {
-            methods,
-            partial_success,
-        } => {
-            assert_eq!(methods, wanted);
-            assert_eq!(partial_success, partial);
-        }
-        other => panic!("{other:?}"),
-    }
 }
 
 #[test]
@@ -359,22 +340,9 @@ fn keyboard_interactive_of_sshd_asks_our_client_through_pam() {
 
 #[test]
 fn several_rounds_of_our_server_reach_the_user_of_ssh() {
-    let rounds = vec![
-        (
-            PromptRound::new("First", "Two questions.")
-                .with_prompt("Colour: ", true)
-                .with_prompt("Code: ", false),
-            vec!["blue".to_owned(), "42".to_owned()],
-        ),
-        (PromptRound::new("", "Nothing to ask."), Vec::new()),
-        (
-            PromptRound::new("Third", "").with_prompt("Sure? ", true),
-            vec!["yes".to_owned()],
-        ),
-    ];
     let server = OurServer::start(
         Accounts {
-            rounds,
+            rounds: rounds(),
             ..Accounts::default()
         },
         |_| {},

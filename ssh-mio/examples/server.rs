@@ -2,15 +2,20 @@
 //!
 //! ```text
 //! server --port P --host-key FILE... --authorized-keys FILE [--password USER:PASS]... [--bind ADDR]
+//!        [--allow-forwarding] [--gateway-ports]
 //! ```
 //!
 //! Any user name may come in with a key of the file, or with its password. There are four commands: `echo TEXT`, `cat`,
-//! `source BYTES` and `sink`.
+//! `source BYTES` and `sink`. Nothing is forwarded unless `--allow-forwarding` is given: then users may have this server
+//! connect to any host, port and Unix socket that it can reach, and listen on Unix sockets and on ports of its loopback
+//! addresses. `--gateway-ports` lets them listen on all its addresses.
 
 #[path = "common/commands.rs"]
 mod commands;
 #[path = "common/descriptors.rs"]
 mod descriptors;
+#[path = "common/names.rs"]
+mod names;
 
 use std::ffi::{OsStr, OsString};
 use std::io::{self, Write};
@@ -24,13 +29,20 @@ use mio::net::TcpListener;
 use mio::{Events, Interest, Poll, Token};
 use ssh_mio::ssh_proto::config::{AuthMethod, HostKey, ServerConfig};
 use ssh_mio::ssh_proto::key::{PrivateKey, PublicKey};
-use ssh_mio::ssh_proto::{Secret, ServerRole};
-use ssh_mio::{ServerSession, Sessions, mio, seed};
+use ssh_mio::ssh_proto::{Secret, ServerEvent, ServerRole};
+use ssh_mio::{ForwardPolicy, ServerForwards, ServerSession, Sessions, mio, seed};
 
 use commands::{Commands, Running};
+use names::Names;
 
-const USAGE: &str = "server --port P --host-key FILE... --authorized-keys FILE [--password USER:PASS]... [--bind ADDR]";
+const USAGE: &str = "server --port P --host-key FILE... --authorized-keys FILE [--password USER:PASS]... [--bind ADDR]\n       \
+                     [--allow-forwarding] [--gateway-ports]";
 const LISTENER: Token = Token(0);
+const NAMES: Token = Token(1);
+const SESSIONS: Token = Token(2);
+/// No process has so many sessions.
+const FORWARDS: Token = Token(1 << 28);
+const FORWARDS_END: Token = Token(1 << 30);
 /// So many connections are accepted between two turns of those that are there.
 const ACCEPTS: usize = 64;
 /// After a connection could not be accepted, mostly for want of descriptors.
@@ -55,6 +67,8 @@ struct Arguments {
     host_keys: Vec<OsString>,
     authorized_keys: Option<OsString>,
     passwords: Vec<(String, Secret)>,
+    allow_forwarding: bool,
+    gateway_ports: bool,
 }
 
 fn arguments() -> Result<Arguments, Failure> {
@@ -73,6 +87,8 @@ fn arguments() -> Result<Arguments, Failure> {
                     .ok_or("--password wants USER:PASSWORD")?;
                 arguments.passwords.push((user.into(), password.into()));
             }
+            Long("allow-forwarding") => arguments.allow_forwarding = true,
+            Long("gateway-ports") => arguments.gateway_ports = true,
             Long("help") => {
                 println!("{USAGE}");
                 std::process::exit(0);
@@ -108,6 +124,16 @@ fn run() -> Result<(), Failure> {
     if !arguments.passwords.is_empty() {
         config.auth_methods.push(AuthMethod::Password);
     }
+    let mut policy = ForwardPolicy::new();
+    if arguments.allow_forwarding {
+        policy = policy
+            .connect(|_| true)
+            .listen_on_paths(|_| true)
+            .listen_on_loopback();
+        if arguments.gateway_ports {
+            policy = policy.listen_anywhere();
+        }
+    }
     let bind = arguments.bind.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST));
     let address = SocketAddr::new(bind, port);
     let listener = TcpListener::bind(address)
@@ -115,7 +141,8 @@ fn run() -> Result<(), Failure> {
     descriptors::more();
     println!("listening on {}", listener.local_addr()?);
     io::stdout().flush()?;
-    serve(listener, config, Commands::new(keys, arguments.passwords))
+    let commands = Commands::new(keys, arguments.passwords);
+    serve(listener, config, commands, &policy)
 }
 
 /// The loop: everything that happens on all connections.
@@ -123,17 +150,23 @@ fn serve(
     mut listener: TcpListener,
     config: ServerConfig,
     mut commands: Commands,
+    policy: &ForwardPolicy,
 ) -> Result<(), Failure> {
     let config = Arc::new(config);
     let mut poll = Poll::new()?;
     poll.registry()
         .register(&mut listener, LISTENER, Interest::READABLE)?;
     let mut events = Events::with_capacity(1024);
-    let mut sessions = Sessions::<ServerRole, Running>::new(Token(1));
+    let mut sessions = Sessions::<ServerRole, Running>::new(SESSIONS);
+    let mut forwards =
+        ServerForwards::new(poll.registry(), FORWARDS..FORWARDS_END)?.resolve_names();
+    let names = Names::new(poll.registry(), NAMES)?;
     // The listener may have connections that were announced before.
     let mut waiting = Waiting::No;
     loop {
-        let mut wait = sessions.wait_time(Instant::now());
+        let now = Instant::now();
+        let waits = [sessions.wait_time(now), forwards.wait_time(now)];
+        let mut wait = waits.into_iter().flatten().min();
         match waiting {
             Waiting::No => {}
             Waiting::Yes => wait = Some(Duration::ZERO),
@@ -147,9 +180,13 @@ fn serve(
         for event in &events {
             if event.token() == LISTENER {
                 waiting = Waiting::Yes;
-            } else {
+            } else if !forwards.note(event) {
                 sessions.note(event);
             }
+        }
+        names.answer(&mut forwards);
+        while let Some(session) = forwards.poll_session(now) {
+            sessions.wake(session);
         }
         if !matches!(waiting, Waiting::No) {
             waiting = accept(&listener, |stream| {
@@ -159,9 +196,17 @@ fn serve(
                     .map(|_| ())
             });
         }
-        sessions.run(poll.registry(), now, |_, session, running| {
-            commands.serve(session, running);
+        sessions.run(poll.registry(), now, |token, session, running| {
+            while let Some(event) = forwards.serve(token, session, now) {
+                if matches!(event, ServerEvent::Authenticated { .. }) {
+                    forwards.allow(token, policy.clone());
+                }
+                commands.handle(session, running, event);
+            }
         });
+        while let Some(event) = forwards.poll_event() {
+            names.ask(event);
+        }
     }
 }
 

@@ -113,16 +113,21 @@
 //! - **Clocks are arguments.** Take the time once for each turn.
 
 mod buffer;
+mod forward;
 mod session;
 mod sessions;
 mod timers;
 mod transport;
 
 pub use buffer::ReadBuffer;
+pub use forward::{
+    ClientForwards, ForwardEvent, ForwardId, Forwards, NameQuestion, ServerForwards,
+};
 pub use mio;
 pub use session::{ClientSession, ServerSession, Session};
 pub use sessions::Sessions;
 pub use ssh_proto;
+pub use ssh_proto::{ForwardPolicy, ForwardTarget};
 pub use timers::Timers;
 pub use transport::Transport;
 

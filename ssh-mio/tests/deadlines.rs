@@ -126,7 +126,7 @@ fn only_sessions_to_which_something_happens_are_served() {
             .servers
             .run(world.poll.registry(), now, |_, session, running| {
                 servers += 1;
-                commands.serve(session, running);
+                common::serve(commands, session, running);
             });
         world
             .clients

@@ -181,7 +181,7 @@ impl Pair {
         }
         serve(&mut self.client, now);
         self.client.flush(now, &mut self.buffer);
-        self.commands.serve(&mut self.server, &mut self.running);
+        common::serve(&mut self.commands, &mut self.server, &mut self.running);
         self.server.flush(now, &mut self.buffer);
         count
     }
@@ -363,7 +363,7 @@ fn a_stream_of_another_kind_that_gives_and_takes_crumbs() {
         }
         let now = Instant::now();
         servers.run(poll.registry(), now, |_, session, running| {
-            commands.serve(session, running);
+            common::serve(&mut commands, session, running);
         });
         clients.run(poll.registry(), now, |_, session, guest| {
             let before = guest.ended.is_some();

@@ -31,17 +31,19 @@ use tokio::net::unix::pipe;
 
 const USAGE: &str = "usage: ssh-tokio [-p PORT] [-i KEY]... [-l USER] [-o NAME=VALUE]... [-n] [-T] [user@]HOST COMMAND...";
 
-type Failure = Box<dyn std::error::Error>;
+type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 /// One connection has work for one thread.
 #[tokio::main(flavor = "current_thread")]
 async fn main() {
-    let code = match run().await {
-        Ok(code) => code,
-        Err(error) => {
+    // As a task: the runtime looks at its main future less readily.
+    let code = match tokio::spawn(run()).await {
+        Ok(Ok(code)) => code,
+        Ok(Err(error)) => {
             eprintln!("ssh-tokio: {error}");
             255
         }
+        Err(_) => 255,
     };
     // A read of standard input may still wait in a thread of the runtime's.
     process::exit(code);

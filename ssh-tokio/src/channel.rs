@@ -39,8 +39,8 @@ impl<R: Role> Drop for Owner<R> {
 /// one is dropped the channel is closed.
 ///
 /// Reads end at the peer's EOF. Writes take what there is room for: the peer's window, and what the socket has not taken
-/// yet. [`flush`](AsyncWriteExt::flush) has nothing to do; [`shutdown`](AsyncWriteExt::shutdown) sends EOF, and reading
-/// goes on. A read that is dropped has consumed nothing, and a write that is dropped has written nothing.
+/// yet. [`flush`](tokio::io::AsyncWriteExt::flush) has nothing to do;
+/// [`shutdown`](tokio::io::AsyncWriteExt::shutdown) sends EOF, and reading goes on. A read that is dropped has consumed nothing, and a write that is dropped has written nothing.
 pub struct Channel<R: Role = ClientRole> {
     inner: Arc<Inner<R>>,
 }

@@ -6,8 +6,9 @@
 use std::future::poll_fn;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
+use ssh_proto::limits::PACKET_DATA_LEN;
 use ssh_proto::{Draft, Received, Role, Stream};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 
@@ -43,12 +44,23 @@ pub(crate) async fn copy_from<R: Role>(
     let mut draft = Draft::new();
     channel.lay_out(stream, &mut draft)?;
     let mut total = 0;
+    let mut whole = false;
     loop {
-        let len = poll_fn(|cx| poll_fill(reader, cx, &mut draft)).await?;
+        let len = if whole {
+            let len = poll_fn(|cx| poll_room(reader, cx, draft.whole())).await?;
+            draft.fill_whole(len);
+            len
+        } else {
+            let len = poll_fn(|cx| poll_slices(reader, cx, &mut draft)).await?;
+            draft.fill(len);
+            len
+        };
         if len == 0 {
             return Ok(total);
         }
-        draft.fill(len);
+        // A second read for what comes in one piece costs more than moving half of it: mostly, who writes on the other
+        // side is let run in between.
+        whole = len > PACKET_DATA_LEN;
         while !draft.is_empty() {
             poll_fn(|cx| channel.poll_send(stream, cx, &mut draft)).await?;
         }
@@ -56,23 +68,31 @@ pub(crate) async fn copy_from<R: Role>(
     }
 }
 
-/// Reads what there is, as far as it fits. Whoever asks again after an end or an error is told again.
-fn poll_fill(
+/// Reads what there is, as far as it fits.
+fn poll_room(
+    reader: &mut (impl AsyncRead + Unpin + ?Sized),
+    cx: &mut Context<'_>,
+    room: &mut [u8],
+) -> Poll<io::Result<usize>> {
+    let mut buf = ReadBuf::new(room);
+    ready!(Pin::new(reader).poll_read(cx, &mut buf))?;
+    Poll::Ready(Ok(buf.filled().len()))
+}
+
+/// The same, packet by packet. Whoever asks again after an end or an error is told again.
+fn poll_slices(
     reader: &mut (impl AsyncRead + Unpin + ?Sized),
     cx: &mut Context<'_>,
     draft: &mut Draft,
 ) -> Poll<io::Result<usize>> {
     let mut len = 0;
     for mut slice in draft.slices() {
-        let mut buf = ReadBuf::new(&mut slice);
-        match Pin::new(&mut *reader).poll_read(cx, &mut buf) {
-            Poll::Ready(Ok(())) => {}
-            Poll::Ready(Err(error)) if len == 0 => return Poll::Ready(Err(error)),
-            Poll::Pending if len == 0 => return Poll::Pending,
+        match poll_room(reader, cx, &mut slice) {
+            Poll::Ready(Ok(read)) => len += read,
+            other if len == 0 => return other,
             _ => break,
         }
-        len += buf.filled().len();
-        if buf.remaining() > 0 {
+        if len % PACKET_DATA_LEN > 0 {
             break;
         }
     }

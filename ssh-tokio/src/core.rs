@@ -437,7 +437,7 @@ impl<R: Role> Core<R> {
 
     fn register(&mut self, id: ChannelId, wish: Wish, waker: &Waker) {
         if let Some(state) = self.channels.get_mut(&id) {
-            state.waiters.register(wish, waker);
+            state.waiters.register(wish, waker, &mut self.wakes);
         }
     }
 
@@ -511,14 +511,20 @@ impl<R: Role> Shared<R> {
 
     /// Does something at once, and has the driver send what came of it.
     pub(crate) fn act<T>(&self, act: impl FnOnce(&mut Core<R>) -> T) -> T {
+        self.act_and_tell(act).0
+    }
+
+    /// The same; besides, it says whether anybody was woken.
+    pub(crate) fn act_and_tell<T>(&self, act: impl FnOnce(&mut Core<R>) -> T) -> (T, bool) {
         let mut core = self.lock();
         let result = act(&mut core);
         core.dispatch();
         core.call_driver();
         let wakes = std::mem::take(&mut core.wakes);
         drop(core);
+        let woken = !wakes.is_empty();
         wakes.wake();
-        result
+        (result, woken)
     }
 
     /// Waits until `ready` has something; it may act on the core, and is asked again after whatever may have changed
@@ -603,13 +609,15 @@ impl<R: Role> Waiting<'_, R> {
                 self.key = core.next_key;
             }
             let key = self.key;
-            let Some((waiters, wish)) = core.waiters(interest) else {
-                return Poll::Ready(Err(core.ended()));
-            };
-            if let Some(replaced) = waiters.insert(key, wish, cx.waker()) {
-                core.wakes.add(replaced);
+            let mut wakes = std::mem::take(&mut core.wakes);
+            let known = core.waiters(interest).map(|(waiters, wish)| {
+                waiters.insert(key, wish, cx.waker(), &mut wakes);
+            });
+            core.wakes = wakes;
+            match known {
+                Some(()) => Poll::Pending,
+                None => Poll::Ready(Err(core.ended())),
             }
-            Poll::Pending
         })
     }
 }

@@ -79,7 +79,9 @@ impl<R: Role> Stream for ChannelEvents<R> {
                 this.closed = true;
                 return Poll::Ready(Some(ChannelEvent::Closed));
             }
-            state.waiters.register(Wish::STATE, cx.waker());
+            state
+                .waiters
+                .register(Wish::STATE, cx.waker(), &mut core.wakes);
             Poll::Pending
         })
     }
@@ -147,7 +149,8 @@ impl<R: Role> Stream for Events<R> {
                 this.over = true;
                 return Poll::Ready(Some(Event::Disconnected(error.clone())));
             }
-            core.waiters.register(Wish::STATE, cx.waker());
+            core.waiters
+                .register(Wish::STATE, cx.waker(), &mut core.wakes);
             Poll::Pending
         })
     }

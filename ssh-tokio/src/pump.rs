@@ -62,6 +62,15 @@ enum Stage {
     Done,
 }
 
+/// What came of a read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Read {
+    Nothing,
+    Something,
+    /// Tasks were woken that had waited for it.
+    Awaited,
+}
+
 pub(crate) struct Pump<T, R: Role> {
     shared: Arc<Shared<R>>,
     io: T,
@@ -135,12 +144,17 @@ where
         self.wake_up(cx);
         for _ in 0..TURNS {
             let mut progress = self.write(cx);
-            progress |= self.read(cx);
+            let read = self.read(cx);
+            progress |= read != Read::Nothing;
             let attended = attend(cx).is_ready();
             progress |= self.timers(cx);
             self.drain_log();
             if self.end(cx, attended).is_ready() {
                 return Poll::Ready(());
+            }
+            if read == Read::Awaited {
+                // It is their turn, while what was read is still in the processor's caches.
+                break;
             }
             if !progress && self.rest(cx) {
                 return Poll::Pending;
@@ -220,12 +234,12 @@ where
             if core.conn.output().is_empty() {
                 return false;
             }
-            out.clear();
-            *sent = 0;
+            // It is not cleared: its length says how much of it need not be zeroed again.
             core.conn.swap_output(out);
             if mute {
                 out.clear();
             }
+            *sent = 0;
             true
         });
         if some {
@@ -245,16 +259,16 @@ where
             .act(|core| _ = core.io_error.get_or_insert_with(|| error.into()));
     }
 
-    /// Reads once. Says whether something came of it.
-    fn read(&mut self, cx: &mut Context<'_>) -> bool {
+    /// Reads once.
+    fn read(&mut self, cx: &mut Context<'_>) -> Read {
         if self.eof || self.stage != Stage::Alive {
-            return false;
+            return Read::Nothing;
         }
         if self.input.is_none() {
             let mut core = self.shared.lock();
             self.paused = !core.may_read();
             if self.paused {
-                return false;
+                return Read::Nothing;
             }
             if std::mem::take(&mut self.rested) && self.spare.capacity() == 0 {
                 self.spare = SPARE.take().unwrap_or_else(|| Input::with_capacity(SMALL));
@@ -264,12 +278,12 @@ where
                 Err(spare) => {
                     self.spare = spare;
                     self.paused = true;
-                    return false;
+                    return Read::Nothing;
                 }
             }
         }
         let Some(mut input) = self.input.take() else {
-            return false;
+            return Read::Nothing;
         };
         let room = input.unfilled().len();
         let mut buf = ReadBuf::new(input.unfilled());
@@ -283,11 +297,11 @@ where
                 let back = self.shared.lock().conn.handle_input(input, at);
                 share(back);
                 self.rested = true;
-                return false;
+                return Read::Nothing;
             }
             Poll::Pending => {
                 self.input = Some(input);
-                return false;
+                return Read::Nothing;
             }
             Poll::Ready(Ok(())) => {
                 input.advance(len);
@@ -300,7 +314,7 @@ where
         }
         self.last_active = now();
         let (at, eof) = (self.last_active, self.eof);
-        let (back, authenticated) = self.shared.act(|core| {
+        let ((back, authenticated), woken) = self.shared.act_and_tell(|core| {
             if let Some(error) = failed {
                 core.io_error.get_or_insert_with(|| error.into());
             }
@@ -316,7 +330,11 @@ where
             // More is coming than this buffer takes: the state machine gives a larger one.
             self.spare = Input::new();
         }
-        true
+        if woken {
+            Read::Awaited
+        } else {
+            Read::Something
+        }
     }
 
     /// Does what is due and arms the one timer. Says whether something was due.

@@ -32,6 +32,9 @@ struct Waiter {
     waker: Waker,
 }
 
+/// How many tasks that poll can wait at one place, as far as they can be told apart.
+const MAX_TASKS: usize = 64;
+
 /// Who waits at one place. No more than the tasks that wait there.
 #[derive(Debug, Default)]
 pub(crate) struct Waiters {
@@ -39,15 +42,23 @@ pub(crate) struct Waiters {
 }
 
 impl Waiters {
-    /// Registers a task that polls.
-    pub(crate) fn register(&mut self, wish: Wish, waker: &Waker) {
-        for waiter in &mut self.list {
-            if waiter.key == 0 && waiter.waker.will_wake(waker) {
-                waiter.wish = waiter.wish.and(wish);
-                return;
-            }
+    /// Registers a task that polls. When there are very many, the first of them is woken, and will look again: wakers
+    /// need not tell that they are the same.
+    pub(crate) fn register(&mut self, wish: Wish, waker: &Waker, wakes: &mut Wakes) {
+        if self.join(wish, waker) {
+            return;
         }
+        // The waker of a context and its clones may differ, since the compiler may make the table of a waker's functions
+        // more than once. Clones of clones are alike.
         let waker = waker.clone();
+        if self.join(wish, &waker) {
+            return;
+        }
+        if self.list.iter().filter(|waiter| waiter.key == 0).count() >= MAX_TASKS
+            && let Some(at) = self.list.iter().position(|waiter| waiter.key == 0)
+        {
+            wakes.add(self.list.remove(at).waker);
+        }
         self.list.push(Waiter {
             key: 0,
             wish,
@@ -55,20 +66,31 @@ impl Waiters {
         });
     }
 
-    /// Registers a future by its key. What is returned is a waker that was replaced: whoever drops it must not hold the
-    /// lock, since it may be what keeps a task, and with it a handle of ours, alive.
-    #[must_use = "it must not be dropped under the lock"]
-    pub(crate) fn insert(&mut self, key: u64, wish: Wish, waker: &Waker) -> Option<Waker> {
+    /// Adds to what a task waits for already.
+    fn join(&mut self, wish: Wish, waker: &Waker) -> bool {
+        let same = |waiter: &&mut Waiter| waiter.key == 0 && waiter.waker.will_wake(waker);
+        let Some(waiter) = self.list.iter_mut().find(same) else {
+            return false;
+        };
+        waiter.wish = waiter.wish.and(wish);
+        true
+    }
+
+    /// Registers a future by its key. A waker that was replaced is dropped with `wakes`: it may be what keeps a task, and
+    /// with it a handle of ours, alive, and must not be dropped under the lock.
+    pub(crate) fn insert(&mut self, key: u64, wish: Wish, waker: &Waker, wakes: &mut Wakes) {
         if let Some(waiter) = self.list.iter_mut().find(|waiter| waiter.key == key) {
             waiter.wish = wish;
-            if waiter.waker.will_wake(waker) {
-                return None;
+            if !waiter.waker.will_wake(waker) {
+                let waker = waker.clone();
+                if !waiter.waker.will_wake(&waker) {
+                    wakes.drop_later(std::mem::replace(&mut waiter.waker, waker));
+                }
             }
-            return Some(std::mem::replace(&mut waiter.waker, waker.clone()));
+            return;
         }
         let waker = waker.clone();
         self.list.push(Waiter { key, wish, waker });
-        None
     }
 
     #[must_use = "it must not be dropped under the lock"]
@@ -99,6 +121,8 @@ impl Waiters {
 pub(crate) struct Wakes {
     first: [Option<Waker>; 3],
     more: Vec<Waker>,
+    /// Not to be woken.
+    stale: Vec<Waker>,
 }
 
 impl Wakes {
@@ -116,10 +140,80 @@ impl Wakes {
         self.more.push(waker);
     }
 
+    /// Drops a waker when the lock is released.
+    pub(crate) fn drop_later(&mut self, waker: Waker) {
+        self.stale.push(waker);
+    }
+
+    /// Whether nobody is to be woken.
+    pub(crate) const fn is_empty(&self) -> bool {
+        self.first[0].is_none()
+    }
+
     /// Wakes them. Never call it under the lock: a waker is code of others.
     pub(crate) fn wake(self) {
         for waker in self.first.into_iter().flatten().chain(self.more) {
             waker.wake();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::task::Wake;
+
+    use super::*;
+
+    #[derive(Default)]
+    struct Task(AtomicUsize);
+
+    impl Wake for Task {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    #[test]
+    fn a_task_that_polls_again_and_again_waits_once() {
+        let (mut waiters, mut wakes) = (Waiters::default(), Wakes::default());
+        let waker = Waker::from(Arc::new(Task::default()));
+        for _ in 0..1_000 {
+            waiters.register(Wish::STDERR, &waker, &mut wakes);
+            waiters.insert(7, Wish::STATE, &waker, &mut wakes);
+        }
+        assert_eq!(waiters.list.len(), 2);
+        assert!(wakes.is_empty());
+    }
+
+    #[test]
+    fn wakers_that_do_not_tell_that_they_are_the_same_do_not_pile_up() {
+        let (mut waiters, mut wakes) = (Waiters::default(), Wakes::default());
+        let tasks: Vec<Arc<Task>> = (0..1_000).map(|_| Arc::default()).collect();
+        for task in &tasks {
+            let waker = Waker::from(Arc::clone(task));
+            waiters.register(Wish::READ, &waker, &mut wakes);
+        }
+        assert_eq!(waiters.list.len(), MAX_TASKS);
+        waiters.wake(Wish::READ, &mut wakes);
+        wakes.wake();
+        // Nobody who might wait was forgotten.
+        let woken = |task: &Arc<Task>| task.0.load(Ordering::Relaxed) == 1;
+        assert!(tasks.iter().all(woken));
+    }
+
+    #[test]
+    fn a_waker_that_is_replaced_is_dropped_and_not_woken() {
+        let (mut waiters, mut wakes) = (Waiters::default(), Wakes::default());
+        let [old, new]: [Arc<Task>; 2] = Default::default();
+        for task in [&old, &new] {
+            let waker = Waker::from(Arc::clone(task));
+            waiters.insert(7, Wish::READ, &waker, &mut wakes);
+        }
+        assert!(wakes.is_empty());
+        wakes.wake();
+        assert_eq!(old.0.load(Ordering::Relaxed), 0);
+        assert_eq!(Arc::strong_count(&old), 1);
     }
 }

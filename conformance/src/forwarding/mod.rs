@@ -4,9 +4,10 @@
 
 mod cases;
 mod clients;
+mod mio;
+mod servers;
 
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
 
 use tempfile::TempDir;
 
@@ -15,6 +16,11 @@ use crate::peers::{KeyKind, KeyPair, Ssh, Sshd, SshdOptions, Version};
 
 pub use cases::{forbidden, local_forwards, remote_forwards};
 pub use clients::{Failure, Forwarded, Forwarder, TokioClient, TokioForward};
+pub use mio::{MioClient, MioForward};
+pub use servers::{
+    serves_local_forwards, serves_nothing_unasked, serves_port_zero_and_cancel,
+    serves_remote_forwards,
+};
 
 /// How much goes through each connection, each way.
 pub const LEN: usize = 300_000;
@@ -67,7 +73,7 @@ impl Place {
         Sshd::start(version, &options)
     }
 
-    /// The example of that name: `sshd` or `sshd-tokio`.
+    /// The example of that name: `sshd`, `sshd-tokio` or `server`.
     #[must_use]
     #[track_caller]
     pub fn our_sshd(&self, program: &str, arguments: &[&str]) -> SshdExample {
@@ -84,36 +90,5 @@ impl Place {
         flags
             .iter()
             .fold(client.flag("-N"), |client, flag| client.flag(flag))
-    }
-}
-
-/// A process that is ended with its value.
-#[derive(Debug)]
-pub struct Running(Child);
-
-impl Running {
-    /// Starts a process without input and output.
-    ///
-    /// # Panics
-    /// If it cannot be started.
-    #[must_use]
-    #[track_caller]
-    pub fn start(mut command: Command) -> Self {
-        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).spawn();
-        Self(child.unwrap_or_else(|error| panic!("cannot start {command:?}: {error}")))
-    }
-}
-
-impl From<Child> for Running {
-    fn from(child: Child) -> Self {
-        Self(child)
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        // Both fail only when it has ended.
-        _ = self.0.kill();
-        _ = self.0.wait();
     }
 }

@@ -199,6 +199,7 @@ impl Drop for SshdExample {
 /// A call of the example `ssh` that is being put together.
 #[derive(Debug)]
 pub struct SshExample {
+    program: &'static str,
     address: SocketAddr,
     arguments: Vec<OsString>,
     folder: TempDir,
@@ -222,6 +223,17 @@ impl SshExample {
         Self::new(sshd.address(), &sshd.host_keys()[0]).option("HostKeyAlgorithms", algorithm)
     }
 
+    /// The example `forward` for `sshd`, with all its host keys.
+    #[must_use]
+    pub fn forward(sshd: &Sshd) -> Self {
+        let mut this = Self::unpinned(sshd.address());
+        this.program = "forward";
+        sshd.host_keys().iter().fold(this, |this, key| {
+            let fingerprint = super::public_key(key).fingerprint_sha256();
+            this.option("HostKeyFingerprint", &fingerprint)
+        })
+    }
+
     /// A client that was not told which host key to take.
     ///
     /// # Panics
@@ -229,6 +241,7 @@ impl SshExample {
     #[must_use]
     pub fn unpinned(address: SocketAddr) -> Self {
         Self {
+            program: "ssh",
             address,
             arguments: ["-l", Sshd::USER].map(OsString::from).to_vec(),
             folder: tempfile::tempdir()
@@ -260,7 +273,7 @@ impl SshExample {
     /// The command that runs `remote`, or a shell if it is empty. This value has to live until it has ended.
     #[must_use]
     pub fn command(&self, remote: &str) -> Command {
-        let mut command = plain(&example("ssh"), self.folder.path());
+        let mut command = plain(&example(self.program), self.folder.path());
         command
             .arg("-p")
             .arg(self.address.port().to_string())

@@ -24,6 +24,8 @@ use crate::peers::{self, Ssh, Version};
 /// Who may log in, and how. Every user name is the same to it.
 #[derive(Clone, Debug, Default)]
 pub struct Accounts {
+    /// Everybody is let in.
+    pub open: bool,
     /// Keys that are let in.
     pub keys: Vec<PublicKey>,
     /// The password.
@@ -79,6 +81,7 @@ pub struct OurServer {
     handle: ServerHandle,
     host_key: PublicKey,
     seen: Seen,
+    connections: Arc<Mutex<Vec<ServerConnection>>>,
 }
 
 impl OurServer {
@@ -92,10 +95,19 @@ impl OurServer {
         // A test's host key may be known to everybody.
         let key = PrivateKey::generate(KeyKind::Ed25519, &[7; 32])
             .unwrap_or_else(|error| panic!("no key: {error}"));
-        let host_key = key.public().clone();
         let mut config = ServerConfig::new(vec![HostKey::Private(Arc::new(key))]);
         config.failure_delay = Duration::from_millis(1);
+        if accounts.open {
+            config.auth_methods.push(AuthMethod::None);
+        }
         change(&mut config);
+        let host_key = config
+            .host_keys
+            .first()
+            .map(|key| key.public().clone())
+            .unwrap_or_else(|| panic!("no host key"));
+        let connections = Arc::default();
+        let kept = Arc::clone(&connections);
         let seen = Seen::default();
         let (accounts, told) = (Arc::new(accounts), seen.clone());
         let options = ServerOptions::new(config, move |_| User {
@@ -103,6 +115,8 @@ impl OurServer {
             seen: told.clone(),
             round: 0,
             processes: BTreeMap::new(),
+            connection: None,
+            connections: Arc::clone(&kept),
             forwarding: Forwarding::new(accounts.forwards.clone()),
         });
         let handle = Server::new(options)
@@ -112,6 +126,7 @@ impl OurServer {
             handle,
             host_key,
             seen,
+            connections,
         }
     }
 
@@ -133,6 +148,12 @@ impl OurServer {
         &self.seen
     }
 
+    /// The connections whose users have logged in, the oldest first; those that have ended as well.
+    #[must_use]
+    pub fn connections(&self) -> Vec<ServerConnection> {
+        lock(&self.connections).clone()
+    }
+
     /// OpenSSH's client for it, which takes its host key only.
     #[must_use]
     pub fn client(&self, version: Version) -> Ssh {
@@ -146,6 +167,8 @@ struct User {
     /// The round of questions that is answered next.
     round: usize,
     processes: BTreeMap<ChannelId, Arc<Mutex<Option<u32>>>>,
+    connection: Option<ServerConnection>,
+    connections: Arc<Mutex<Vec<ServerConnection>>>,
     forwarding: Forwarding,
 }
 
@@ -182,7 +205,16 @@ impl User {
 impl Handler for User {
     fn connected(&mut self, connection: &ServerConnection) {
         self.seen.add("connected");
+        self.connection = Some(connection.clone());
         self.forwarding.connected(connection);
+    }
+
+    fn check_auth_none(&mut self, attempt: &LoginAttempt) -> Verdict {
+        if self.accounts.open {
+            self.passed(attempt, AuthMethod::None)
+        } else {
+            Verdict::Refuse
+        }
     }
 
     fn check_auth_password(&mut self, attempt: &LoginAttempt, password: &Secret) -> Verdict {
@@ -257,6 +289,7 @@ impl Handler for User {
     }
 
     fn authenticated(&mut self, user: &str) {
+        lock(&self.connections).extend(self.connection.take());
         self.seen.add(format!("authenticated {user}"));
     }
 

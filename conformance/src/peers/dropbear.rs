@@ -10,7 +10,10 @@ use std::time::Duration;
 use tempfile::TempDir;
 
 use super::daemon::{Account, Daemon, free_address, lines, read_log, write};
-use super::{Finished, KeyKind, ServerPeer, command_in, file_in, run_with_timeout, unpacked};
+use super::{
+    Finished, KeyKind, ServerPeer, command_in, file_in, run_with_timeout, unpacked,
+    without_terminal,
+};
 
 /// The release of Debian bookworm.
 const FOLDER: &str = "dropbear-2022.83";
@@ -74,7 +77,7 @@ impl DropbearKey {
 pub struct DropbearOptions {
     /// Arguments for the server, which come last.
     pub arguments: Vec<String>,
-    /// The host keys to make: one of each type, since a second curve would replace the first. An Ed25519 key unless said otherwise.
+    /// The host keys to make, four at most and one of each kind. An Ed25519 key unless said otherwise.
     pub host_keys: Vec<KeyKind>,
     /// Lines of the account's `authorized_keys`.
     pub authorized_keys: Vec<String>,
@@ -263,6 +266,18 @@ impl Dbclient {
     #[track_caller]
     pub fn run(&self, remote: &str, input: impl Into<Vec<u8>>, timeout: Duration) -> Finished {
         run_with_timeout(self.command(remote), input, timeout)
+    }
+
+    /// The same in a session without a terminal: what it asks is read from its standard input.
+    #[must_use]
+    #[track_caller]
+    pub fn run_detached(
+        &self,
+        remote: &str,
+        input: impl Into<Vec<u8>>,
+        timeout: Duration,
+    ) -> Finished {
+        run_with_timeout(without_terminal(&self.command(remote)), input, timeout)
     }
 }
 

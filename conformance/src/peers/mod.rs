@@ -2,16 +2,17 @@
 //!
 //! `conformance/test` unpacks the peers into a cache folder; nothing is installed. This module finds them there and starts them:
 //! [`Sshd`] is OpenSSH's server in a folder of its own, [`Ssh`] its client that reads nothing of the user's, [`Askpass`] answers its
-//! questions, [`KeyPair`] is made by `ssh-keygen`; [`Dropbear`] and [`Dbclient`] are the same of Dropbear; [`Python`] is a
-//! process of a peer in Python that does both; [`run_with_timeout`] ends
+//! questions, [`KeyPair`] is made by `ssh-keygen`; [`Dropbear`] and [`Dbclient`] are the same of Dropbear; [`Actor`] is a
+//! program of ours around a peer that is a library, and does both; [`run_with_timeout`] ends
 //! every process in time. It all works as root and as anybody else.
 //!
 //! These are tools for tests: they panic, with the log of the process concerned, instead of returning errors.
 
+mod actor;
 mod daemon;
 mod dropbear;
 mod keys;
-mod python;
+mod putty;
 mod run;
 mod ssh;
 mod sshd;
@@ -23,11 +24,13 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
+pub use actor::{Actor, ActorServer, ActorSession, Answer};
 pub(crate) use daemon::watch;
 pub use dropbear::{Dbclient, Dropbear, DropbearKey, DropbearOptions};
 pub use keys::{KeyKind, KeyPair};
-pub use python::{Answer, Python, PythonServer, PythonSession};
-pub use run::{Finished, descendants, run_with_timeout, signal};
+pub use putty::{Plink, PuttyKey};
+use run::without_terminal;
+pub use run::{Finished, Running, descendants, run_with_answers, run_with_timeout, signal};
 pub use ssh::{Askpass, Ssh};
 pub use sshd::{Sshd, SshdOptions};
 

@@ -3,8 +3,8 @@
 use std::fs;
 use std::io::{Read, Write};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
-use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -82,9 +82,54 @@ impl Finished {
 #[must_use]
 #[track_caller]
 pub fn run_with_timeout(
-    mut command: Command,
+    command: Command,
     input: impl Into<Vec<u8>>,
     timeout: Duration,
+) -> Finished {
+    let input = input.into();
+    run(command, timeout, move |mut stdin, _| {
+        // A child that does not read all of its input is no failure of ours.
+        let _ = stdin.write_all(&input);
+    })
+}
+
+/// The same, where the input answers questions: each answer is a line that is written once its question has appeared on the standard
+/// error, behind the question before it. So a program that asks on its standard streams gets one line at a time, as from a person.
+#[must_use]
+#[track_caller]
+pub fn run_with_answers(command: Command, answers: &[(&str, &str)], timeout: Duration) -> Finished {
+    let answers: Vec<_> = answers
+        .iter()
+        .map(|&(question, answer)| (question.to_owned(), format!("{answer}\n")))
+        .collect();
+    run(command, timeout, move |mut stdin, said| {
+        let deadline = Instant::now() + timeout;
+        let mut seen = 0;
+        for (question, answer) in answers {
+            loop {
+                let text = String::from_utf8_lossy(&said()).into_owned();
+                if let Some(at) = text.get(seen..).and_then(|new| new.find(&question)) {
+                    seen += at + question.len();
+                    break;
+                }
+                if Instant::now() >= deadline {
+                    return;
+                }
+                thread::sleep(POLL);
+            }
+            if stdin.write_all(answer.as_bytes()).is_err() {
+                return;
+            }
+        }
+    })
+}
+
+/// Runs it with an input that `write` writes, which can see what was said on the standard error so far.
+#[track_caller]
+fn run(
+    mut command: Command,
+    timeout: Duration,
+    write: impl FnOnce(ChildStdin, &dyn Fn() -> Vec<u8>) + Send + 'static,
 ) -> Finished {
     let start = Instant::now();
     let mut child = command
@@ -94,13 +139,17 @@ pub fn run_with_timeout(
         .process_group(0)
         .spawn()
         .unwrap_or_else(|error| panic!("cannot start {command:?}: {error}"));
-    let input = input.into();
-    if let Some(mut stdin) = child.stdin.take() {
-        // A child that does not read all of its input is no failure of ours.
-        thread::spawn(move || drop(stdin.write_all(&input)));
-    }
     let stdout = child.stdout.take().map(Gatherer::start);
     let stderr = child.stderr.take().map(Gatherer::start);
+    if let Some(stdin) = child.stdin.take() {
+        let said = stderr.as_ref().map(|stderr| Arc::clone(&stderr.bytes));
+        thread::spawn(move || {
+            write(stdin, &|| {
+                let bytes = said.as_ref().map(|said| lock(said).clone());
+                bytes.unwrap_or_default()
+            });
+        });
+    }
 
     let (status, timed_out) = match wait(&mut child, start + timeout) {
         Some(status) => (status, false),
@@ -126,6 +175,57 @@ pub fn run_with_timeout(
             .unwrap_or_default(),
         timed_out,
         elapsed,
+    }
+}
+
+/// The same command in a session of its own: it cannot open the terminal that the tests may run on, and asks on its standard streams.
+pub(super) fn without_terminal(command: &Command) -> Command {
+    let mut detached = Command::new("setsid");
+    detached
+        .arg("--wait")
+        .arg(command.get_program())
+        .args(command.get_args())
+        .env_clear();
+    for (name, value) in command.get_envs() {
+        if let Some(value) = value {
+            detached.env(name, value);
+        }
+    }
+    detached
+}
+
+/// A process that is ended with this value.
+#[derive(Debug)]
+pub struct Running(Child);
+
+impl Running {
+    /// Starts it, with nothing to read and nobody who reads what it says.
+    ///
+    /// # Panics
+    /// If it cannot be started.
+    #[must_use]
+    #[track_caller]
+    pub fn start(mut command: Command) -> Self {
+        let child = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn();
+        Self(child.unwrap_or_else(|error| panic!("cannot start {command:?}: {error}")))
+    }
+
+    /// One that runs.
+    #[must_use]
+    pub const fn of(child: Child) -> Self {
+        Self(child)
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // Both fail only when it has ended.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
     }
 }
 
@@ -217,10 +317,7 @@ impl Gatherer {
         thread::spawn(move || {
             let mut chunk = vec![0; 64 * 1024];
             while let Ok(len @ 1..) = pipe.read(&mut chunk) {
-                shared
-                    .lock()
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .extend_from_slice(&chunk[..len]);
+                lock(&shared).extend_from_slice(&chunk[..len]);
             }
             drop(sender);
         });
@@ -233,8 +330,12 @@ impl Gatherer {
         let _ = self
             .done
             .recv_timeout(until.saturating_duration_since(Instant::now()));
-        std::mem::take(&mut *self.bytes.lock().unwrap_or_else(PoisonError::into_inner))
+        std::mem::take(&mut *lock(&self.bytes))
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
@@ -258,6 +359,16 @@ mod tests {
         .expect_code(7);
         assert_eq!(finished.stdout, input);
         assert_eq!(finished.stderr, input);
+    }
+
+    #[test]
+    fn each_question_gets_its_answer_when_it_is_asked() {
+        // `dd` takes what is there at once, so a line that came too early would be lost.
+        let ask = "printf 'one? two? ' >&2; a=$(dd bs=99 count=1 2>&-); printf 'two? ' >&2; b=$(dd bs=99 count=1 2>&-); echo $a $b";
+        let answers = [("one? ", "1"), ("two? two? ", "2")];
+        let finished =
+            run_with_answers(shell(ask), &answers, Duration::from_secs(30)).expect_code(0);
+        assert_eq!(finished.stdout_text(), "1 2\n");
     }
 
     #[test]

@@ -131,7 +131,7 @@ impl Sshd {
         self.address
     }
 
-    /// Its process; those of the sessions are below it ([`descendants`]).
+    /// Its process; those of the sessions are below it (see `descendants`).
     #[must_use]
     pub fn pid(&self) -> u32 {
         self.server.pid()

@@ -53,48 +53,46 @@ impl Commands {
         }
     }
 
-    /// Takes all events of a session.
-    pub(crate) fn serve<S: Transport>(
+    /// Acts on an event of a session.
+    pub(crate) fn handle<S: Transport>(
         &mut self,
         session: &mut ServerSession<S>,
         running: &mut Running,
+        event: ServerEvent,
     ) {
-        while let Some(event) = session.poll_event() {
-            let ssh = session.connection();
-            // An answer to a question that is no longer open is a `Misuse` that changes nothing.
-            _ = match event {
-                ServerEvent::KeyOffered(offer) if self.keys.contains(offer.key()) => {
-                    ssh.accept_key(offer)
+        let ssh = session.connection();
+        // An answer to a question that is no longer open is a `Misuse` that changes nothing.
+        _ = match event {
+            ServerEvent::KeyOffered(offer) if self.keys.contains(offer.key()) => {
+                ssh.accept_key(offer)
+            }
+            ServerEvent::KeyOffered(offer) => ssh.refuse_key(offer),
+            ServerEvent::LoginAttempted(attempt) if self.admits(&attempt) => ssh.grant(attempt),
+            ServerEvent::LoginAttempted(attempt) => ssh.refuse(attempt),
+            ServerEvent::OpenRequested(request) => match request.kind() {
+                OpenKind::Session => ssh.accept_open(request, b"").map(|_| ()),
+                _ => ssh.refuse_open(
+                    request,
+                    OpenFailureReason::ADMINISTRATIVELY_PROHIBITED,
+                    "sessions only",
+                ),
+            },
+            ServerEvent::GlobalRequested(request) => match request.token {
+                Some(token) => ssh.answer_global(token, Answer::Refuse),
+                None => Ok(()),
+            },
+            ServerEvent::Channel(id) => {
+                if let Some(mut channel) = session.channel(id) {
+                    self.serve_channel(&mut channel, running);
                 }
-                ServerEvent::KeyOffered(offer) => ssh.refuse_key(offer),
-                ServerEvent::LoginAttempted(attempt) if self.admits(&attempt) => ssh.grant(attempt),
-                ServerEvent::LoginAttempted(attempt) => ssh.refuse(attempt),
-                ServerEvent::OpenRequested(request) => match request.kind() {
-                    OpenKind::Session => ssh.accept_open(request, b"").map(|_| ()),
-                    _ => ssh.refuse_open(
-                        request,
-                        OpenFailureReason::ADMINISTRATIVELY_PROHIBITED,
-                        "sessions only",
-                    ),
-                },
-                // It listens for nobody.
-                ServerEvent::GlobalRequested(request) => match request.token {
-                    Some(token) => ssh.answer_global(token, Answer::Refuse),
-                    None => Ok(()),
-                },
-                ServerEvent::Channel(id) => {
-                    if let Some(mut channel) = session.channel(id) {
-                        self.serve_channel(&mut channel, running);
-                    }
-                    Ok(())
-                }
-                ServerEvent::Disconnected(_) => {
-                    running.clear();
-                    Ok(())
-                }
-                _ => Ok(()),
-            };
-        }
+                Ok(())
+            }
+            ServerEvent::Disconnected(_) => {
+                running.clear();
+                Ok(())
+            }
+            _ => Ok(()),
+        };
     }
 
     fn admits(&self, attempt: &LoginAttempt) -> bool {

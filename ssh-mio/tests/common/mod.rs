@@ -180,6 +180,17 @@ impl Guest {
     }
 }
 
+/// Takes all events of a server's session.
+pub(crate) fn serve<S: Transport>(
+    commands: &mut Commands,
+    session: &mut ServerSession<S>,
+    running: &mut Running,
+) {
+    while let Some(event) = session.poll_event() {
+        commands.handle(session, running, event);
+    }
+}
+
 /// Everything that can be done on a channel now.
 pub(crate) fn attend(channel: &mut Channel<'_, ClientRole>, work: &mut Work) {
     while let Some(event) = channel.poll_event() {
@@ -316,7 +327,7 @@ impl World {
         let commands = &mut self.commands;
         self.servers
             .run(self.poll.registry(), now, |_, session, running| {
-                commands.serve(session, running);
+                serve(commands, session, running);
             });
     }
 

@@ -72,6 +72,21 @@ impl<'a, R: Role> Channel<'a, R> {
         draft.lay_out(self.inner.io.out.layout(), stream, window);
     }
 
+    /// Prepares a draft for just as much data as [`send`](Self::send) takes right now, and says how much that is: for who
+    /// has no place for a rest. What was in it is forgotten. As long as nothing else is done with the connection, data that
+    /// is read into it is sent whole.
+    ///
+    /// # Errors
+    /// As those of [`write`](Self::write): [`Blocked`](WriteError::Blocked) when it is nothing now, and
+    /// [`ChannelEvent::Writable`] follows.
+    pub fn lay_out_now(&mut self, stream: Stream, draft: &mut Draft) -> Result<usize, WriteError> {
+        note!(self.inner.io.out, |_| Command::LayOutNow {
+            id: self.inner.id,
+            stream,
+        });
+        self.inner.lay_out_now(stream, draft)
+    }
+
     /// Sends the data in a draft, or as much of it as there is room for; says how much that was, and keeps the rest for
     /// the next call. When nothing else is on its way out it is sealed where it lies: no byte is copied. A draft that was
     /// sent whole is laid out for the next data.
@@ -533,6 +548,22 @@ impl<'a> Handle<'a> {
             },
             &data
         );
+    }
+
+    fn lay_out_now(&mut self, stream: Stream, draft: &mut Draft) -> Result<usize, WriteError> {
+        let Some((state, shared, io)) = self.parts() else {
+            return Err(WriteError::Closed);
+        };
+        let room = match state.sendable(stream, shared, io) {
+            Ok(room) => room,
+            Err(error) => {
+                // Whose turn it was has given it up.
+                self.channels.serve_writers(&self.io);
+                return Err(error);
+            }
+        };
+        draft.lay_out_for(self.io.out.layout(), stream, room);
+        Ok(room)
     }
 
     fn chunk(&self, stream: Stream) -> &[u8] {

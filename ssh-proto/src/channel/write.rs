@@ -155,6 +155,11 @@ impl Writers {
         self.new = self.new.saturating_add(len);
     }
 
+    /// What is still reserved for a turn: nothing when it was lost.
+    const fn held(&self, number: u64, len: usize) -> usize {
+        if number > self.lost_until { len } else { 0 }
+    }
+
     /// A turn was taken, or given up.
     fn release(&mut self, number: u64, len: usize) {
         if number > self.old_until {
@@ -189,8 +194,7 @@ impl State {
         shared: &mut Shared,
         io: &mut Io<'_>,
     ) -> Result<usize, WriteError> {
-        let closing = self.local_eof != Say::No || self.local_close != Say::No;
-        if closing || matches!(self.phase, Phase::Closed | Phase::Failed | Phase::Expired) {
+        if self.is_closed_to_writing() {
             return Err(WriteError::Closed);
         }
         let total = parts
@@ -204,10 +208,8 @@ impl State {
         // Requests that were made before are to arrive before.
         while self.phase == Phase::Open && self.queued.is_empty() {
             let left = total.saturating_sub(taken);
-            let wanted = left.min(self.send.next_packet()).min(PACKET_DATA_LEN);
-            let room = io.out.data_room().saturating_sub(shared.writers.reserved());
-            let len = wanted.min(room);
-            if len == 0 || len < wanted.min(RUNT) {
+            let len = self.next_len(left, shared.writers.reserved(), io);
+            if len == 0 {
                 break;
             }
             io.out.data(self.peer, stream, parts, taken, len);
@@ -232,15 +234,8 @@ impl State {
     ) -> Result<usize, WriteError> {
         let len = draft.len();
         self.take_turn(stream, shared);
-        let alone = self.phase == Phase::Open
-            && self.queued.is_empty()
-            && self.local_eof == Say::No
-            && self.local_close == Say::No
-            && self.writers.is_idle()
-            && shared.writers.waiting == 0
-            && shared.writers.reserved() == 0;
-        let fits = len <= self.send_window() && len.min(PACKET_DATA_LEN) <= self.send.next_packet();
-        if len > 0 && alone && fits && io.out.data_in_place(self.peer, stream, draft) {
+        let alone = !self.is_closed_to_writing() && self.is_alone(shared);
+        if len > 0 && alone && self.fits(len) && io.out.data_in_place(self.peer, stream, draft) {
             self.send.sent(len);
             draft.lay_out(io.out.layout(), stream, self.send_window());
             return Ok(len);
@@ -251,6 +246,74 @@ impl State {
             draft.lay_out(io.out.layout(), stream, self.send_window());
         }
         Ok(taken)
+    }
+
+    /// How much of a draft [`send`](Self::send) takes now, at most what a draft holds. When it is nothing, the channel
+    /// waits to write.
+    pub(super) fn sendable(
+        &mut self,
+        stream: Stream,
+        shared: &mut Shared,
+        io: &Io<'_>,
+    ) -> Result<usize, WriteError> {
+        if self.is_closed_to_writing() {
+            return Err(WriteError::Closed);
+        }
+        // A turn is kept for the data to come: it is not known yet whether there is any.
+        let (own, idle) = match self.writers.get(stream) {
+            Writer::Turn { reserved, number } => (shared.writers.held(number, reserved), true),
+            Writer::Idle => (0, true),
+            Writer::Stalled { .. } | Writer::Waiting { .. } => (0, false),
+        };
+        let reserved = shared.writers.reserved().saturating_sub(own);
+        let open = self.phase == Phase::Open && self.queued.is_empty();
+        let alone = open && idle && reserved == 0 && shared.writers.waiting == 0;
+        let len = if alone && io.out.takes_draft() {
+            let all = self.send_window().min(Draft::CAPACITY);
+            if self.fits(all) {
+                all
+            } else {
+                self.send.next_packet()
+            }
+        } else if open {
+            self.next_len(Draft::CAPACITY, reserved, io)
+        } else {
+            0
+        };
+        if len > 0 {
+            return Ok(len);
+        }
+        self.take_turn(stream, shared);
+        self.wait_to_write(stream, Draft::CAPACITY, shared);
+        Err(WriteError::Blocked)
+    }
+
+    /// How much of `left` bytes the next packet takes. 0: it is not worth one, or there is no room.
+    fn next_len(&self, left: usize, reserved: usize, io: &Io<'_>) -> usize {
+        let wanted = left.min(self.send.next_packet()).min(PACKET_DATA_LEN);
+        let len = wanted.min(io.out.data_room().saturating_sub(reserved));
+        if len < wanted.min(RUNT) { 0 } else { len }
+    }
+
+    /// Whether a draft with so much data is full packets as the peer takes them.
+    fn fits(&self, len: usize) -> bool {
+        len <= self.send_window() && len.min(PACKET_DATA_LEN) <= self.send.next_packet()
+    }
+
+    /// Nobody else waits for room, and nothing of this channel's is to leave before.
+    fn is_alone(&self, shared: &Shared) -> bool {
+        self.phase == Phase::Open
+            && self.queued.is_empty()
+            && self.writers.is_idle()
+            && shared.writers.waiting == 0
+            && shared.writers.reserved() == 0
+    }
+
+    /// Nothing can be written any more.
+    const fn is_closed_to_writing(&self) -> bool {
+        !matches!(self.local_eof, Say::No)
+            || !matches!(self.local_close, Say::No)
+            || matches!(self.phase, Phase::Closed | Phase::Failed | Phase::Expired)
     }
 
     /// The writer has come: the room that was reserved for it is there to be used.

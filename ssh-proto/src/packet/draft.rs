@@ -3,6 +3,7 @@
 use std::io::IoSliceMut;
 
 use crate::channel::Stream;
+use crate::channel::recv::count_copy;
 use crate::limits::PACKET_DATA_LEN;
 
 use super::keys::Layout;
@@ -66,6 +67,37 @@ impl Draft {
         })
     }
 
+    /// The room for data in one piece, for who cannot read into several at once. It costs half a copy, since the first
+    /// packet's data then has to be moved to its place.
+    pub fn whole(&mut self) -> &mut [u8] {
+        let start = self.whole_start();
+        let end = start.saturating_add(self.room);
+        self.buf.get_mut(start..end).unwrap_or_default()
+    }
+
+    /// Says that the first `len` bytes of [`whole`](Self::whole) are to be sent.
+    pub fn fill_whole(&mut self, len: usize) {
+        let (from, to) = (self.whole_start(), self.data_start());
+        self.fill(len);
+        let first = self.filled.min(PACKET_DATA_LEN);
+        let end = from.saturating_add(first);
+        if from > to && end <= self.buf.len() {
+            count_copy(first);
+            self.buf.copy_within(from..end, to);
+        }
+    }
+
+    /// Where [`whole`](Self::whole) starts: such that what belongs to the second packet is in its place.
+    fn whole_start(&self) -> usize {
+        let start = self.data_start();
+        if self.room > PACKET_DATA_LEN {
+            let between = self.offset().saturating_sub(PACKET_DATA_LEN);
+            start.saturating_add(between)
+        } else {
+            start
+        }
+    }
+
     /// Says that the first `len` bytes of [`slices`](Self::slices) are to be sent.
     pub fn fill(&mut self, len: usize) {
         self.filled = len.min(self.room);
@@ -103,6 +135,9 @@ impl Draft {
         self.sent = self.sent.saturating_add(len);
     }
 
+    /// How much data one has room for.
+    pub(crate) const CAPACITY: usize = PACKETS * PACKET_DATA_LEN;
+
     /// Whether it can become the output: nothing of it was sent yet, and the keys are those that it was laid out for.
     pub(super) fn is_fit(&self, layout: Layout, stream: Stream) -> bool {
         self.sent == 0 && self.layout == layout && self.fields == fields_len(stream)
@@ -121,12 +156,19 @@ impl Draft {
     /// Prepares the buffer for new data: for as many full packets as `window` takes, and at least one.
     pub(crate) fn lay_out(&mut self, layout: Layout, stream: Stream, window: usize) {
         let packets = window.checked_div(PACKET_DATA_LEN).unwrap_or_default();
-        self.room = packets.clamp(1, PACKETS).saturating_mul(PACKET_DATA_LEN);
+        let room = packets.clamp(1, PACKETS).saturating_mul(PACKET_DATA_LEN);
+        self.lay_out_for(layout, stream, room);
+    }
+
+    /// Prepares the buffer for no more than `room` bytes of new data.
+    pub(crate) fn lay_out_for(&mut self, layout: Layout, stream: Stream, room: usize) {
+        self.room = room.min(Self::CAPACITY);
         self.layout = layout;
         self.fields = fields_len(stream);
         (self.filled, self.sent) = (0, 0);
         // It only ever grows: what was zeroed once need not be again.
-        let len = self.offset().saturating_mul(packets.clamp(1, PACKETS));
+        let packets = self.room.div_ceil(PACKET_DATA_LEN);
+        let len = self.offset().saturating_mul(packets);
         if self.buf.len() < len {
             self.buf.resize(len, 0);
         }

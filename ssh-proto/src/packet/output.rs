@@ -314,9 +314,8 @@ impl Output {
         stream: Stream,
         draft: &mut Draft,
     ) -> bool {
-        let free = !self.gated && !self.ended && self.pending_len() == 0 && self.sent.is_none();
         let layout = self.sealer.layout();
-        if !free || !draft.is_fit(layout, stream) {
+        if !self.takes_draft() || !draft.is_fit(layout, stream) {
             return false;
         }
         let mut total = 0_usize;
@@ -341,6 +340,11 @@ impl Output {
         self.buf.truncate(total);
         self.head = 0;
         true
+    }
+
+    /// Whether a draft could be sealed where it lies: nothing else is on its way out.
+    pub(crate) const fn takes_draft(&self) -> bool {
+        !self.gated && !self.ended && self.pending_len() == 0 && self.sent.is_none()
     }
 
     /// How packets are laid out now.

@@ -108,6 +108,7 @@ commands! {
     /// Data that was read, or dropped.
     Read = "read" { id: ChannelId, stream: Stream, len: usize },
     Discard = "discard" { id: ChannelId, stream: Stream },
+    LayOutNow = "lay-out-now" { id: ChannelId, stream: Stream },
     CombineStderr = "combine-stderr" { id: ChannelId },
     Request = "request" { id: ChannelId, name: String, data: Bytes, want_reply: bool },
     Reply = "reply" { id: ChannelId, serial: u32, accept: bool },

@@ -47,6 +47,11 @@ impl ServerConnection {
             .act(|core| core.conn.negotiated().cloned())
     }
 
+    /// How many key exchanges were completed after the first one.
+    pub fn rekeys(&self) -> u64 {
+        self.owner.shared.act(|core| core.rekeys)
+    }
+
     /// Opens a channel of the author's own kind to the client.
     ///
     /// Cancellation: the channel is closed, also while it is being opened.

@@ -605,3 +605,117 @@ fn a_draft_that_finds_no_room_keeps_what_is_left_of_it() {
         Err(WriteError::Closed)
     );
 }
+
+#[test]
+fn what_is_laid_out_for_now_is_sent_whole_whoever_else_writes() {
+    let (mut blocked, mut whole) = (0, 0);
+    // With and without room for full packets, and with windows that end within a packet.
+    for (max_packet, window) in [
+        (crate::limits::MAX_PACKET, 150_000),
+        (1_000, 150_000),
+        (32_768, 70_001),
+    ] {
+        let limits = Limits {
+            window,
+            ..Limits::default()
+        };
+        let mut pair = Pair::with(limits, &Extensions::default());
+        let sessions: Vec<_> = (0..3).map(|_| pair.session()).collect();
+        for (_, peer) in &sessions {
+            let (state, _) = pair.server.channels.split(*peer).unwrap();
+            let granted = state.send.window();
+            state.send = window::SendWindow::new(granted, max_packet);
+        }
+        let mut draft = crate::packet::Draft::new();
+        let mut random = 7_u32;
+        for _ in 0..5_000 {
+            random = random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            let draw = (random >> 16) as usize;
+            let (local, peer) = sessions[draw % 3];
+            match draw / 3 % 24 {
+                0 => pair.run(),
+                1 => {
+                    deliver(&mut pair.server, &mut pair.client, 20_000).unwrap();
+                }
+                2 => pair.client.client(local).consume(Stream::DATA, usize::MAX),
+                3 => _ = pair.server.server(peer).write(Stream::DATA, &[0; 700]),
+                4 => pair.wait(Duration::from_millis(1)),
+                _ => match pair
+                    .server
+                    .server(peer)
+                    .lay_out_now(Stream::DATA, &mut draft)
+                {
+                    Ok(room) => {
+                        let all: usize = draft.slices().iter().map(|slice| slice.len()).sum();
+                        assert_eq!(all, room);
+                        let len = if draw & 0x4000 == 0 { room } else { 1 };
+                        fill(&mut draft, 0, len);
+                        let taken = pair.server.server(peer).send(Stream::DATA, &mut draft);
+                        assert_eq!(taken, Ok(len));
+                        whole += usize::from(len == room);
+                    }
+                    Err(error) => {
+                        assert_eq!(error, WriteError::Blocked);
+                        blocked += 1;
+                    }
+                },
+            }
+        }
+        // And who was blocked is told that it may go on.
+        for (local, peer) in sessions {
+            while pair
+                .server
+                .server(peer)
+                .lay_out_now(Stream::DATA, &mut draft)
+                .is_ok()
+            {
+                fill(&mut draft, 0, usize::MAX);
+                _ = pair.server.server(peer).send(Stream::DATA, &mut draft);
+            }
+            pair.server.events_of(peer);
+            for _ in 0..10 {
+                pair.run();
+                pair.client.client(local).consume(Stream::DATA, usize::MAX);
+            }
+            pair.wait(Duration::from_millis(20));
+            let events = pair.server.events_of(peer);
+            assert_eq!(events, [ChannelEvent::Writable]);
+        }
+    }
+    assert!(blocked > 100 && whole > 100, "{blocked} {whole}");
+}
+
+#[test]
+fn who_cannot_write_any_more_gets_no_draft_laid_out() {
+    let mut pair = Pair::new();
+    let (_, peer) = pair.session();
+    let mut draft = crate::packet::Draft::new();
+    pair.server.server(peer).eof();
+    assert_eq!(
+        pair.server
+            .server(peer)
+            .lay_out_now(Stream::DATA, &mut draft),
+        Err(WriteError::Closed)
+    );
+}
+
+#[test]
+fn what_is_laid_out_for_now_is_not_copied_where_nothing_else_is_under_way() {
+    let mut pair = Pair::new();
+    let (local, peer) = pair.session();
+    let mut draft = crate::packet::Draft::new();
+    let before = copied();
+    for _ in 0..10 {
+        let room = pair
+            .server
+            .server(peer)
+            .lay_out_now(Stream::DATA, &mut draft);
+        assert_eq!(room, Ok(2 * PACKET_DATA_LEN));
+        fill(&mut draft, 0, usize::MAX);
+        let taken = pair.server.server(peer).send(Stream::DATA, &mut draft);
+        assert_eq!(taken, room);
+        pair.run();
+        pair.client.client(local).consume(Stream::DATA, usize::MAX);
+    }
+    assert_eq!(copied(), before);
+}

@@ -15,6 +15,7 @@ use crate::connection::{Client, Connection, Server};
 use crate::error::DisconnectReason;
 use crate::key::PublicKey;
 use crate::names::SignatureAlgorithm;
+use crate::packet::Draft;
 use crate::replay::command::Command;
 use crate::replay::fields::Serial;
 
@@ -149,6 +150,7 @@ fn common<R: Role>(connection: &mut Connection<R>, command: &Command, data: &[u8
             connection.disconnect(DisconnectReason(*reason), text, now);
         }
         Command::Discard { id, .. }
+        | Command::LayOutNow { id, .. }
         | Command::CombineStderr { id }
         | Command::Request { id, .. }
         | Command::Reply { id, .. }
@@ -168,6 +170,10 @@ fn common<R: Role>(connection: &mut Connection<R>, command: &Command, data: &[u8
 fn common_channel<R: Role>(mut channel: Channel<'_, R>, command: &Command) {
     match command {
         Command::Discard { stream, .. } => channel.discard(*stream),
+        // What became of it is seen in what comes after.
+        Command::LayOutNow { stream, .. } => {
+            _ = channel.lay_out_now(*stream, &mut Draft::new());
+        }
         Command::CombineStderr { .. } => channel.combine_stderr(),
         Command::Request {
             name,

@@ -389,6 +389,7 @@ fn channel<R: Role>(side: &mut Connection<R>, hands: &mut Hands, draw: &mut Draw
         20 if draw.one_in(4) => channel.combine_stderr(),
         21 => channel.set_receive_window(draw.of(&[0, 70_000, 3_000_000])),
         22 => _ = channel.end_of_write(),
+        23 => _ = channel.lay_out_now(stream, &mut Draft::new()),
         _ => {}
     }
 }

@@ -9,11 +9,15 @@ import threading
 
 import paramiko
 
-from control import TIME, answer, decode, failure, names, output, sha256
+from control import TIME, USER, Accounts, answer, decode, failure, members, output, rows, sha256
+
+RSA = {"rsa-sha2-512", "rsa-sha2-256"}
 
 
-def configure(transport, kex="", host_key="", cipher="", mac=""):
-    """Leaves one algorithm of each kind that is named."""
+def open_transport(sock, kex="", host_key="", cipher="", mac="", signature="", rekey=""):
+    """A connection that has one algorithm only of each kind that is named, and new keys after so many bytes."""
+    disabled = {"pubkeys": list(RSA - {signature})} if signature in RSA else {}
+    transport = paramiko.Transport(sock, disabled_algorithms=disabled)
     options = transport.get_security_options()
     if kex:
         options.kex = [kex]
@@ -23,6 +27,9 @@ def configure(transport, kex="", host_key="", cipher="", mac=""):
         options.ciphers = [cipher]
     if mac:
         options.digests = [mac]
+    if rekey:
+        transport.packetizer.REKEY_BYTES = int(rekey)
+    return transport
 
 
 def negotiated(transport):
@@ -59,6 +66,11 @@ def in_thread(function, *arguments):
     return wait
 
 
+def send_all(channel, data):
+    channel.sendall(data)
+    channel.shutdown_write()
+
+
 def pump(channel, connection):
     """Joins a channel and a TCP connection until both directions have ended."""
 
@@ -76,31 +88,94 @@ def pump(channel, connection):
             connection.sendall(data)
         connection.shutdown(socket.SHUT_WR)
     except OSError:
-        pass
-    try:
-        upward()
-    except RuntimeError:
-        pass
+        connection.close()
+    upward()
     channel.close()
     connection.close()
+
+
+def handle_channel_request(channel, message):
+    """Paramiko answers a request when its verdict has returned: what the verdict starts waits for that, or might end before."""
+    channel._handle_request(message)
+    channel.__dict__.pop("start", lambda: None)()
+
+
+paramiko.Transport._channel_handler_table[paramiko.common.MSG_CHANNEL_REQUEST] = handle_channel_request
 
 
 class Server(paramiko.ServerInterface):
     """The verdicts about one connection, and what it has going."""
 
-    def __init__(self, transport):
+    def __init__(self, transport, accounts):
         self.transport = transport
+        self.accounts = accounts
+        self.factors = list(accounts.factors)
+        self.key_pending = False
+        self.round = 0
+        # The transport itself does not keep them.
+        self.channels = []
         self.direct = {}
         self.listeners = {}
 
+    # Who may log in.
+
+    def passed(self, method):
+        """What a good proof is worth."""
+        self.key_pending = False
+        if not self.factors:
+            return paramiko.AUTH_SUCCESSFUL
+        if self.factors[0] != method:
+            return paramiko.AUTH_FAILED
+        self.factors.pop(0)
+        return paramiko.AUTH_PARTIALLY_SUCCESSFUL if self.factors else paramiko.AUTH_SUCCESSFUL
+
+    def get_allowed_auths(self, username):
+        # Asked whenever an attempt is answered, so after a proof and not after an offer.
+        if self.key_pending:
+            self.key_pending = False
+            self.factors.pop(0)
+        return ",".join(self.factors[:1] or self.accounts.methods)
+
     def check_auth_none(self, username):
-        return paramiko.AUTH_SUCCESSFUL
+        return self.passed("none") if self.accounts.none else paramiko.AUTH_FAILED
+
+    def check_auth_publickey(self, username, key):
+        # An offer proves nothing, and looks like a proof here.
+        known = f"{key.get_name()} {key.get_base64()}" in self.accounts.keys
+        if not known or (self.factors and self.factors[0] != "publickey"):
+            return paramiko.AUTH_FAILED
+        self.key_pending = len(self.factors) > 1
+        return paramiko.AUTH_PARTIALLY_SUCCESSFUL if self.key_pending else paramiko.AUTH_SUCCESSFUL
+
+    def check_auth_password(self, username, password):
+        self.key_pending = False
+        right = self.accounts.password and password == self.accounts.password
+        return self.passed("password") if right else paramiko.AUTH_FAILED
+
+    def ask(self):
+        name, instruction, prompts, _ = self.accounts.rounds[self.round]
+        return paramiko.InteractiveQuery(name, instruction, *prompts)
+
+    def check_auth_interactive(self, username, submethods):
+        self.key_pending = False
+        self.round = 0
+        return self.ask() if self.accounts.rounds else paramiko.AUTH_FAILED
+
+    def check_auth_interactive_response(self, responses):
+        if list(responses) != self.accounts.rounds[self.round][3]:
+            return paramiko.AUTH_FAILED
+        self.round += 1
+        if self.round < len(self.accounts.rounds):
+            return self.ask()
+        return self.passed("keyboard-interactive")
+
+    # Channels.
 
     def check_channel_request(self, kind, chanid):
         return paramiko.OPEN_SUCCEEDED
 
     def check_channel_exec_request(self, channel, command):
-        in_thread(self.run, channel, command)
+        channel.start = lambda: in_thread(self.run, channel, command)
         return True
 
     def run(self, channel, command):
@@ -111,30 +186,27 @@ class Server(paramiko.ServerInterface):
             stderr=subprocess.PIPE,
         )
 
-        def copy(receive, send, end):
+        def copy(receive, send, end=lambda: None):
             try:
                 while data := receive(65536):
                     send(data)
-            except OSError:
-                pass
-            finally:
                 end()
-
-        def end_input():
-            try:
-                process.stdin.close()
             except OSError:
+                # One side does not want it any more.
                 pass
 
         def write(data):
             process.stdin.write(data)
             process.stdin.flush()
 
-        in_thread(copy, channel.recv, write, end_input)
-        errors = in_thread(copy, process.stderr.read1, channel.sendall_stderr, lambda: None)
-        copy(process.stdout.read1, channel.sendall, lambda: None)
+        in_thread(copy, channel.recv, write, process.stdin.close)
+        errors = in_thread(copy, process.stderr.read1, channel.sendall_stderr)
+        copy(process.stdout.read1, channel.sendall)
         errors()
-        channel.send_exit_status(process.wait())
+        status = process.wait()
+        # Paramiko has no way to say that a signal has ended it.
+        if status >= 0:
+            channel.send_exit_status(status)
         channel.shutdown_write()
         channel.close()
 
@@ -186,6 +258,7 @@ class Server(paramiko.ServerInterface):
             channel = self.transport.accept(1.0)
             if channel is None:
                 continue
+            self.channels.append(channel)
             connection = self.direct.pop(channel.get_id(), None)
             if connection:
                 in_thread(pump, channel, connection)
@@ -197,32 +270,66 @@ class Session:
     """One control connection: a client, or a server with its connections."""
 
     def __init__(self):
-        self.transport = None
         self.listener = None
         self.transports = []
+
+    @property
+    def transport(self):
+        return self.transports[-1]
 
     def close(self):
         if self.listener:
             self.listener.shutdown(socket.SHUT_RDWR)
             self.listener.close()
-        for transport in [self.transport, *self.transports]:
-            if transport:
-                transport.close()
+        for transport in self.transports:
+            transport.close()
+
+    def do_rekey(self):
+        self.transport.renegotiate_keys()
+
+    def do_negotiated(self):
+        return negotiated(self.transport)
 
     # A client.
 
-    def do_connect(self, port, pinned, **algorithms):
-        """Exchanges keys with the server, whose host key must be the pinned one."""
-        self.transport = paramiko.Transport(socket.create_connection(("127.0.0.1", int(port)), TIME))
-        configure(self.transport, **algorithms)
+    def do_connect(
+        self,
+        port,
+        pinned,
+        user=USER,
+        methods="none",
+        key="",
+        password="",
+        new_password="",
+        answers="",
+        **algorithms,
+    ):
+        sock = socket.create_connection(("127.0.0.1", int(port)), TIME)
+        self.transports.append(open_transport(sock, **algorithms))
         self.transport.start_client(timeout=TIME)
-        key = self.transport.get_remote_server_key()
-        if f"{key.get_name()} {key.get_base64()}" != pinned:
+        host_key = self.transport.get_remote_server_key()
+        if f"{host_key.get_name()} {host_key.get_base64()}" not in members(pinned):
             raise ValueError("another host key")
-        return negotiated(self.transport)
-
-    def do_auth_public_key(self, user, key):
-        self.transport.auth_publickey(user, paramiko.PKey.from_path(key))
+        round_of_answers = iter(rows(answers))
+        attempts = {
+            "none": lambda: self.transport.auth_none(user),
+            "publickey": lambda: self.transport.auth_publickey(user, paramiko.PKey.from_path(key)),
+            "password": lambda: self.transport.auth_password(user, password, fallback=False),
+            "keyboard-interactive": lambda: self.transport.auth_interactive(
+                user, lambda name, instruction, prompts: next(round_of_answers)
+            ),
+        }
+        # Each attempt gives the methods that must follow it.
+        said = []
+        for method in members(methods):
+            try:
+                left = attempts[method]()
+            except paramiko.AuthenticationException as error:
+                said.append(f"{method}: refused {','.join(getattr(error, 'allowed_types', []))}")
+            else:
+                said.append(f"{method}: partial {','.join(left)}" if left else f"{method}: success")
+        success = self.transport.is_authenticated()
+        return {"success": int(success), "said": "\n".join(said), **negotiated(self.transport)}
 
     def do_direct(self, port, size):
         """Sends bytes through the server to a port that sends them back."""
@@ -234,13 +341,7 @@ class Session:
             return {"refused": error.code}
         channel.settimeout(TIME)
         data = random.randbytes(int(size))
-
-        def send():
-            channel.sendall(data)
-            channel.shutdown_write()
-            return True
-
-        sent = in_thread(send)
+        sent = in_thread(send_all, channel, data)
         received = read_all(channel.recv)
         sent()
         channel.close()
@@ -271,23 +372,20 @@ class Session:
         channel.settimeout(TIME)
         channel.exec_command(command)
         data = random.randbytes(int(size))
-
-        def send():
-            channel.sendall(data)
-            channel.shutdown_write()
-            return True
-
-        sent, errors = in_thread(send), in_thread(read_all, channel.recv_stderr)
+        sent = in_thread(send_all, channel, data)
+        errors = in_thread(read_all, channel.recv_stderr)
         stdout = read_all(channel.recv)
         sent()
+        # -1 when there was none: Paramiko knows nothing of exit-signal.
         status = channel.recv_exit_status()
         channel.close()
-        return output(stdout, errors(), data, status=status)
+        return output(stdout, errors(), data, status)
 
     # A server.
 
-    def do_serve(self, host_keys, **algorithms):
-        keys = [paramiko.PKey.from_path(path) for path in names(host_keys)]
+    def do_serve(self, host_keys, kex="", host_key="", cipher="", mac="", rekey="", **accounts):
+        keys = [paramiko.PKey.from_path(path) for path in members(host_keys)]
+        accounts = Accounts(**accounts)
         self.listener = socket.create_server(("127.0.0.1", 0))
 
         def accept():
@@ -299,21 +397,20 @@ class Session:
                 in_thread(serve, connection)
 
         def serve(connection):
-            transport = paramiko.Transport(connection)
+            transport = open_transport(connection, kex, host_key, cipher, mac, rekey=rekey)
             for key in keys:
                 transport.add_server_key(key)
-            configure(transport, **algorithms)
             self.transports.append(transport)
-            server = Server(transport)
-            transport.start_server(server=server)
+            server = Server(transport, accounts)
+            try:
+                transport.start_server(server=server)
+            except (paramiko.SSHException, EOFError):
+                # It was connected to for a look at what it offers.
+                return
             server.serve()
 
         in_thread(accept)
         return {"port": self.listener.getsockname()[1]}
-
-    def do_negotiated(self):
-        """What the newest connection has agreed on."""
-        return negotiated(self.transport or self.transports[-1])
 
 
 def control(connection):

@@ -1,5 +1,5 @@
-//! Peers in Python: one process each, which lasts as long as the tests and is told what to do over control connections of its own
-//! (`peers/control.py` has the form).
+//! Peers that are libraries: a program of ours acts with each, as a client and as a server. One process lasts as long as the tests,
+//! and is told what to do over control connections (`peers/control.py` has the form).
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -17,45 +17,61 @@ use super::{KeyPair, ServerPeer, file_in, unpacked};
 /// How long a command may take: more than whatever it waits for itself.
 const TIME: Duration = Duration::from_secs(90);
 
-/// The process of one of the peers. It ends with this process.
+/// The process that acts with one of the peers. It ends with this process.
 #[derive(Debug)]
-pub struct Python {
+pub struct Actor {
     name: &'static str,
     control: SocketAddr,
     log: File,
     // It ends with its standard input, which is in here.
-    _script: Child,
+    _process: Child,
 }
 
-impl Python {
+impl Actor {
     /// Paramiko 5.1.
     ///
     /// # Panics
     /// If it does not start.
     #[must_use]
     pub fn paramiko() -> &'static Self {
-        static PEER: LazyLock<Python> = LazyLock::new(|| Python::start("paramiko", "5.1."));
-        &PEER
+        static ACTOR: LazyLock<Actor> = LazyLock::new(|| Actor::python("paramiko", "5.1."));
+        &ACTOR
     }
 
-    fn start(name: &'static str, version: &str) -> Self {
+    /// asyncssh 2.24.
+    ///
+    /// # Panics
+    /// If it does not start.
+    #[must_use]
+    pub fn asyncssh() -> &'static Self {
+        static ACTOR: LazyLock<Actor> = LazyLock::new(|| Actor::python("asyncssh", "2.24."));
+        &ACTOR
+    }
+
+    /// A script of `peers`.
+    fn python(name: &'static str, version: &str) -> Self {
         let root = unpacked("python");
         let scripts = Path::new(env!("CARGO_MANIFEST_DIR")).join("peers");
-        let log = tempfile::tempfile().unwrap_or_else(|error| panic!("no log file: {error}"));
-        let stderr = log
-            .try_clone()
-            .unwrap_or_else(|error| panic!("no log file: {error}"));
         let mut command = Command::new(file_in(&root, "interpreter"));
         // Nothing of the user's packages, no compiled files beside the scripts.
         command
             .args(["-s", "-B"])
-            .arg(scripts.join(name).join("peer.py"))
+            .arg(scripts.join(name).join("actor.py"))
             .env_clear()
             .env(
                 "PYTHONPATH",
                 env::join_paths([&root, &scripts])
                     .unwrap_or_else(|error| panic!("a path cannot be listed: {error}")),
-            )
+            );
+        Self::start(name, version, command)
+    }
+
+    fn start(name: &'static str, version: &str, mut command: Command) -> Self {
+        let log = tempfile::tempfile().unwrap_or_else(|error| panic!("no log file: {error}"));
+        let stderr = log
+            .try_clone()
+            .unwrap_or_else(|error| panic!("no log file: {error}"));
+        command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(stderr);
@@ -82,7 +98,7 @@ impl Python {
             name,
             control: SocketAddr::from((Ipv4Addr::LOCALHOST, port)),
             log,
-            _script: child,
+            _process: child,
         }
     }
 
@@ -92,11 +108,11 @@ impl Python {
     /// If the process is gone.
     #[must_use]
     #[track_caller]
-    pub fn session(&'static self) -> PythonSession {
+    pub fn session(&'static self) -> ActorSession {
         let stream = TcpStream::connect(self.control)
             .and_then(|stream| stream.set_read_timeout(Some(TIME)).map(|()| stream))
             .unwrap_or_else(|error| panic!("{}: {error}\n{}", self.name, read(&self.log)));
-        PythonSession {
+        ActorSession {
             peer: self,
             stream: BufReader::new(stream),
         }
@@ -108,7 +124,7 @@ impl Python {
     /// If it does not listen.
     #[must_use]
     #[track_caller]
-    pub fn serve(&'static self, host_keys: &[&KeyPair], fields: &[(&str, &str)]) -> PythonServer {
+    pub fn serve(&'static self, host_keys: &[&KeyPair], fields: &[(&str, &str)]) -> ActorServer {
         let mut session = self.session();
         let paths: Vec<_> = host_keys
             .iter()
@@ -119,7 +135,7 @@ impl Python {
         all.extend(fields);
         let port = session.ask("serve", &all).number("port");
         let port = u16::try_from(port).unwrap_or_else(|error| panic!("{port}: {error}"));
-        PythonServer {
+        ActorServer {
             address: SocketAddr::from((Ipv4Addr::LOCALHOST, port)),
             host_keys: host_keys.iter().map(|key| key.public.clone()).collect(),
             session,
@@ -130,7 +146,7 @@ impl Python {
 fn read(log: &File) -> String {
     let len = log.metadata().map_or(0, |metadata| metadata.len());
     let mut bytes = vec![0; usize::try_from(len).unwrap_or(0)];
-    // Not where the script goes on writing, as a `read` would.
+    // Not where the process goes on writing, as a `read` would.
     if log.read_exact_at(&mut bytes, 0).is_err() {
         bytes.clear();
     }
@@ -139,16 +155,16 @@ fn read(log: &File) -> String {
 
 /// A control connection.
 #[derive(Debug)]
-pub struct PythonSession {
-    peer: &'static Python,
+pub struct ActorSession {
+    peer: &'static Actor,
     stream: BufReader<TcpStream>,
 }
 
-impl PythonSession {
+impl ActorSession {
     /// Has a command done, and gives what came of it.
     ///
     /// # Errors
-    /// What the script says went wrong.
+    /// What it says went wrong.
     ///
     /// # Panics
     /// If the process is gone, or takes too long.
@@ -279,20 +295,20 @@ fn decode(text: &str) -> String {
 
 /// A server of one of the peers. Dropping it stops it and its connections.
 #[derive(Debug)]
-pub struct PythonServer {
+pub struct ActorServer {
     address: SocketAddr,
     host_keys: Vec<String>,
-    session: PythonSession,
+    session: ActorSession,
 }
 
-impl PythonServer {
+impl ActorServer {
     /// Asks about it, or changes it.
-    pub const fn session(&mut self) -> &mut PythonSession {
+    pub const fn session(&mut self) -> &mut ActorSession {
         &mut self.session
     }
 }
 
-impl ServerPeer for PythonServer {
+impl ServerPeer for ActorServer {
     fn address(&self) -> SocketAddr {
         self.address
     }
