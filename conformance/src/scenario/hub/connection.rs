@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use ssh_proto::error::DisconnectReason;
-use ssh_proto::{ForwardAddress, OpenChannel, RequestId};
+use ssh_proto::{Channel, ChannelId, ForwardAddress, Misuse, OpenChannel, RequestId};
 
 use super::chan::{HubChan, tried};
 use super::{Desk, HubRole, lock};
@@ -25,6 +25,37 @@ impl<R: HubRole> HubLink<R> {
             desk: Arc::clone(desk),
             forwards: Mutex::default(),
         }
+    }
+
+    /// Something that is done to a channel at once.
+    async fn on<T: Send + 'static>(
+        &self,
+        id: ChannelId,
+        act: impl FnOnce(&mut Channel<'_, R>) -> Result<T, Misuse> + Send + 'static,
+    ) -> Outcome<T> {
+        let mut act = Some(act);
+        let done = self.desk.until(move |conn, state, _| {
+            Some(match (conn.channel(id), act.take()) {
+                (Some(mut channel), Some(act)) => act(&mut channel).map_err(Failure::Misuse),
+                _ => Err(state.over().unwrap_or(Failure::Closed)),
+            })
+        });
+        done.await
+    }
+
+    /// Waits until a request on a channel is answered, or the channel is not opened.
+    async fn granted(&self, id: ChannelId, request: RequestId) -> Outcome {
+        let granted = self.desk.until(move |_, state, _| {
+            let over = state.over();
+            let known = state.channels.get_mut(&id)?;
+            if let Some(Err(_)) = &known.opened {
+                return known.opened.take().map(|opened| opened.map(|_| false));
+            }
+            let reply = known.replies.remove(&request);
+            let closed = known.closed.then_some(false);
+            reply.or(closed).map(Ok).or_else(|| over.map(Err))
+        });
+        granted.await?.then_some(()).ok_or(Failure::Refused)
     }
 
     async fn reply(&self, request: RequestId) -> Outcome<Vec<u8>> {
@@ -47,16 +78,34 @@ impl<R: HubRole> Link for HubLink<R> {
             });
             let id = id.await?;
             let chan: Arc<dyn Chan> = Arc::new(HubChan::new(&self.desk, id));
-            let mut requests = Vec::new();
-            if let Kind::Program { .. } = &kind {
-                // Everything behind the open, as a client that is in a hurry does it.
-                let asked = self.desk.until(move |conn, state, _| {
-                    Some(match conn.channel(id) {
-                        Some(mut channel) => ask_all(&mut channel, &kind).map_err(Failure::Misuse),
-                        None => Err(state.over().unwrap_or(Failure::Closed)),
+            let mut start = None;
+            if let Kind::Program {
+                run,
+                pty,
+                env,
+                combine_stderr,
+            } = kind
+            {
+                if combine_stderr {
+                    self.on(id, |channel| {
+                        channel.combine_stderr();
+                        Ok(())
                     })
+                    .await?;
+                }
+                if let Some(pty) = pty {
+                    // The one answer that is waited for: servers run a command whose terminal they refused.
+                    let request = self.on(id, move |channel| R::pty(channel, &pty)).await?;
+                    self.granted(id, request).await?;
+                }
+                // Everything else behind the open, as a client that is in a hurry does it.
+                let request = self.on(id, move |channel| {
+                    for (name, value) in &env {
+                        R::env(channel, name, value)?;
+                    }
+                    R::start(channel, run.program())
                 });
-                requests = asked.await?;
+                start = Some(request.await?);
             }
             let data = self.desk.until(move |_, state, _| {
                 let known = state.channels.get_mut(&id);
@@ -64,16 +113,8 @@ impl<R: HubRole> Link for HubLink<R> {
                 opened.or_else(|| state.over().map(Err))
             });
             let data = data.await?;
-            for request in requests {
-                let granted = self.desk.until(move |_, state, _| {
-                    let known = state.channels.get_mut(&id)?;
-                    let reply = known.replies.remove(&request);
-                    let closed = known.closed.then_some(false);
-                    reply.or(closed).map(Ok).or_else(|| state.over().map(Err))
-                });
-                if !granted.await? {
-                    return Err(Failure::Refused);
-                }
+            if let Some(start) = start {
+                self.granted(id, start).await?;
             }
             Ok((chan, data))
         })
@@ -193,34 +234,6 @@ impl<R: HubRole> Link for HubLink<R> {
     fn spawn(&self, task: BoxFuture<'static, ()>) {
         self.desk.spawn(task);
     }
-}
-
-/// Asks for a program and what belongs to it; the requests whose answers matter.
-fn ask_all<R: HubRole>(
-    channel: &mut ssh_proto::Channel<'_, R>,
-    kind: &Kind,
-) -> Result<Vec<RequestId>, ssh_proto::Misuse> {
-    let Kind::Program {
-        run,
-        pty,
-        env,
-        combine_stderr,
-    } = kind
-    else {
-        return Ok(Vec::new());
-    };
-    if *combine_stderr {
-        channel.combine_stderr();
-    }
-    let mut requests = Vec::new();
-    if let Some(pty) = pty {
-        requests.push(R::pty(channel, pty)?);
-    }
-    for (name, value) in env {
-        R::env(channel, name, value)?;
-    }
-    requests.push(R::start(channel, run.program())?);
-    Ok(requests)
 }
 
 fn open_kind(kind: &Kind) -> OpenChannel<'_> {
