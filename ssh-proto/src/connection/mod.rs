@@ -406,6 +406,17 @@ impl<R: Role> Connection<R> {
         self.log.poll()
     }
 
+    /// The next line of the key log: one for each key exchange, if the configuration
+    /// [asks for them](crate::config::TransportConfig::key_log). Take them when anything was done to the connection:
+    /// after sixteen that nobody took the oldest goes. Whoever has [them](crate::KeyLogLine) reads everything.
+    ///
+    /// Wireshark's preference for the file is `ssh.keylog_file`. What its dissector knows of this format it says itself;
+    /// 4.4 opens sessions with `curve25519-sha256` and any cipher of this library, and none with `mlkem768x25519-sha256`.
+    #[cfg(any(test, feature = "keylog"))]
+    pub fn poll_key_log(&mut self) -> Option<crate::KeyLogLine> {
+        self.transport.key_log.poll()
+    }
+
     /// Why the connection has ended; `None` while it has not. Output may still wait to be written.
     pub const fn closed(&self) -> Option<&Error> {
         self.closed.as_ref()
