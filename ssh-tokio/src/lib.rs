@@ -56,6 +56,7 @@ mod core;
 mod driver;
 mod events;
 mod forward;
+mod observers;
 mod pending;
 mod pump;
 mod server;

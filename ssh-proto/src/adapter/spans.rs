@@ -73,7 +73,7 @@ impl Spans {
     /// `None`: nobody wants anything. The configuration is the one that was given then, and nothing was allocated.
     pub fn begin<R: Role>(
         config: Arc<R::Config>,
-        peer: Option<SocketAddr>,
+        peer: impl FnOnce() -> Option<SocketAddr>,
     ) -> (Arc<R::Config>, Option<Self>) {
         let wanted = wanted();
         if wanted == LogLevel::Off {
@@ -87,7 +87,7 @@ impl Spans {
             target: "ssh",
             "connection",
             role,
-            peer = peer.map(field::display),
+            peer = peer().map(field::display),
             user = field::Empty
         );
         let config = if R::transport(&config).log < wanted {
@@ -167,7 +167,7 @@ pub fn traced<R: Role>(
     log: Option<LogCallback>,
 ) -> (Arc<R::Config>, Option<LogCallback>) {
     let level = R::transport(&config).log;
-    let (config, spans) = Spans::begin::<R>(config, peer);
+    let (config, spans) = Spans::begin::<R>(config, || peer);
     let Some(mut spans) = spans else {
         return (config, log);
     };
