@@ -26,7 +26,6 @@ pub(crate) fn program(bench: &Path) -> Result<PathBuf, String> {
     build.args(["build", "--release", "--quiet", "--locked"]);
     build.arg("--manifest-path").arg(folder.join("Cargo.toml"));
     build.arg("--target-dir").arg(&target);
-    output(&mut build)
-        .map_err(|error| format!("russh's programs could not be built: {error}"))?;
+    output(&mut build).map_err(|error| format!("russh's programs could not be built: {error}"))?;
     Ok(target.join("release/russh-peer"))
 }
