@@ -15,8 +15,8 @@ const CLIENT_PORT: u16 = 40_022;
 /// A server has this address in captures, its client the next one (RFC 5737: addresses for documents).
 const SERVER: [u8; 4] = [192, 0, 2, 1];
 const CLIENT: [u8; 4] = [192, 0, 2, 2];
-/// What one TCP segment of a capture carries.
-const SEGMENT: usize = 1_400;
+/// What one TCP segment of a capture carries at the most: what one read takes, so that packets stay as whole as they came.
+const SEGMENT: usize = 32 * 1024;
 
 /// Who sent something.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,7 +91,7 @@ impl Tap {
 
 /// Passes on what `from` sends. It is kept first, so that whatever it leads to comes later in the capture.
 fn pass(mut from: &TcpStream, mut to: &TcpStream, who: From, pieces: &Mutex<Pieces>) {
-    let mut buffer = vec![0; 32 * 1024];
+    let mut buffer = vec![0; SEGMENT];
     while let Ok(len @ 1..) = from.read(&mut buffer) {
         let piece = buffer[..len].to_vec();
         pieces

@@ -86,48 +86,73 @@ fn tap_after(client: Client, tap: Tap) -> Vec<u8> {
     tap.capture()
 }
 
-/// All values of a field, in order.
-fn values(capture: &[u8], key_log: &[u8], field: &str) -> Vec<String> {
-    Tshark::find()
-        .fields(capture, key_log, &[field])
-        .lines()
-        .flat_map(|line| line.split(','))
-        .filter(|value| !value.is_empty())
-        .map(str::to_owned)
-        .collect()
+/// What `tshark` reads in a capture: all values of each of these fields, in order.
+struct Opened([Vec<String>; FIELDS.len()]);
+
+const FIELDS: [&str; 8] = [
+    "ssh.cookie",
+    "ssh.userauth_user_name",
+    "ssh.userauth_password",
+    "ssh.connection_type_name",
+    "ssh.channel_request_name",
+    "ssh.exit_status",
+    "ssh.payload",
+    "ssh.mac.status",
+];
+
+impl Opened {
+    fn new(capture: &[u8], key_log: &[u8]) -> Self {
+        let mut all: [Vec<String>; FIELDS.len()] = Default::default();
+        let output = Tshark::find().fields(capture, key_log, &FIELDS);
+        for line in output.lines() {
+            for (values, new) in all.iter_mut().zip(line.split('\t')) {
+                let new = new.split(',').filter(|value| !value.is_empty());
+                values.extend(new.map(str::to_owned));
+            }
+        }
+        Self(all)
+    }
+
+    #[track_caller]
+    fn values(&self, field: &str) -> &[String] {
+        let at = FIELDS.iter().position(|known| *known == field).unwrap();
+        &self.0[at]
+    }
+
+    /// That the commands of [`run`] can be read, and that every MAC that was looked at is right.
+    #[track_caller]
+    fn assert_command(&self) {
+        assert_eq!(
+            self.values("ssh.channel_request_name"),
+            ["exec", "exit-status"]
+        );
+        assert_eq!(self.values("ssh.exit_status"), ["0x00000007"]);
+        let payloads = self.values("ssh.payload").concat();
+        for text in [&b"echo of the session; exit 7"[..], b"of the session\n"] {
+            assert!(payloads.contains(&hex(text)), "{payloads}");
+        }
+        let macs = self.values("ssh.mac.status");
+        assert!(
+            macs.len() >= 8 && macs.iter().all(|mac| mac == "1"),
+            "{macs:?}"
+        );
+    }
+
+    /// That the login can be read as well.
+    #[track_caller]
+    fn assert_login(&self, user: &str, passwords: &[&str]) {
+        let users = self.values("ssh.userauth_user_name");
+        assert!(
+            !users.is_empty() && users.iter().all(|name| name == user),
+            "{users:?}"
+        );
+        assert_eq!(self.values("ssh.userauth_password"), passwords);
+        assert_eq!(self.values("ssh.connection_type_name"), ["session"]);
+    }
 }
 
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-/// That the commands of [`run`] can be read in a capture, and that every MAC that was looked at is right.
-#[track_caller]
-fn assert_command_open(capture: &[u8], key_log: &[u8]) {
-    let values = |field| values(capture, key_log, field);
-    assert_eq!(values("ssh.channel_request_name"), ["exec", "exit-status"]);
-    assert_eq!(values("ssh.exit_status"), ["0x00000007"]);
-    let payloads = values("ssh.payload").concat();
-    for text in [&b"echo of the session; exit 7"[..], b"of the session\n"] {
-        assert!(payloads.contains(&hex(text)), "{payloads}");
-    }
-    let macs = values("ssh.mac.status");
-    assert!(
-        macs.len() >= 8 && macs.iter().all(|mac| mac == "1"),
-        "{macs:?}"
-    );
-}
-
-/// That the login can be read as well.
-#[track_caller]
-fn assert_login_open(capture: &[u8], key_log: &[u8], user: &str) {
-    let values = |field| values(capture, key_log, field);
-    let users = values("ssh.userauth_user_name");
-    assert!(
-        !users.is_empty() && users.iter().all(|name| name == user),
-        "{users:?}"
-    );
-    assert_eq!(values("ssh.connection_type_name"), ["session"]);
 }
 
 #[test]
@@ -135,12 +160,9 @@ fn a_session_of_ours_is_opened_from_its_first_packet_on() {
     for cipher in ["aes128-gcm@openssh.com", "aes256-gcm@openssh.com"] {
         let (capture, of_client, of_server) = session(cipher);
         assert_eq!(of_client, of_server);
-        assert_login_open(&capture, &of_client, "alice");
-        assert_eq!(
-            values(&capture, &of_client, "ssh.userauth_password"),
-            [PASSWORD]
-        );
-        assert_command_open(&capture, &of_client);
+        let opened = Opened::new(&capture, &of_client);
+        opened.assert_login("alice", &[PASSWORD]);
+        opened.assert_command();
     }
 }
 
@@ -154,7 +176,7 @@ fn with_other_ciphers_what_follows_the_login_is_opened() {
     ];
     for cipher in others {
         let (capture, of_client, _) = session(cipher);
-        assert_command_open(&capture, &of_client);
+        Opened::new(&capture, &of_client).assert_command();
     }
 }
 
@@ -163,15 +185,17 @@ fn without_its_key_log_a_session_stays_closed() {
     let (capture, _, _) = session("aes128-gcm@openssh.com");
     let (_, of_another, _) = session("aes128-gcm@openssh.com");
     for key_log in [Vec::new(), of_another] {
-        for field in [
-            "ssh.userauth_user_name",
-            "ssh.channel_request_name",
-            "ssh.mac.status",
-        ] {
-            assert_eq!(values(&capture, &key_log, field), [""; 0], "{field}");
+        let opened = Opened::new(&capture, &key_log);
+        for field in FIELDS {
+            // What is in clear is seen: the capture itself is fine.
+            let len = if field == "ssh.cookie" { 2 } else { 0 };
+            // Before the keys are in force there is one payload and no MAC: what is taken for one is of no use.
+            if field != "ssh.payload" {
+                assert_eq!(opened.values(field).len(), len, "{field}");
+            }
         }
-        // What is in clear is seen: the capture itself is fine.
-        assert_eq!(values(&capture, &key_log, "ssh.cookie").len(), 2);
+        let payloads = opened.values("ssh.payload").concat();
+        assert!(!payloads.contains(&hex(PASSWORD.as_bytes())));
     }
 }
 
@@ -197,8 +221,9 @@ fn our_clients_session_with_openssh_is_opened() {
     assert!(outcome.unwrap().success(), "{}", sshd.log());
     run(&client);
     let capture = tap_after(client, tap);
-    assert_login_open(&capture, &key_log.bytes(), Sshd::USER);
-    assert_command_open(&capture, &key_log.bytes());
+    let opened = Opened::new(&capture, &key_log.bytes());
+    opened.assert_login(Sshd::USER, &[]);
+    opened.assert_command();
 }
 
 #[test]
@@ -215,12 +240,9 @@ fn openssh_clients_session_with_our_server_is_opened() {
     let finished = openssh(tap.address(), &askpass);
     assert_eq!(finished, "of the session\n");
     let capture = tap.capture();
-    assert_login_open(&capture, &key_log.bytes(), "alice");
-    assert_eq!(
-        values(&capture, &key_log.bytes(), "ssh.userauth_password"),
-        [PASSWORD]
-    );
-    assert_command_open(&capture, &key_log.bytes());
+    let opened = Opened::new(&capture, &key_log.bytes());
+    opened.assert_login("alice", &[PASSWORD]);
+    opened.assert_command();
 }
 
 fn openssh(address: SocketAddr, askpass: &Askpass) -> String {

@@ -206,7 +206,7 @@ fn answers_to_prompts_and_private_keys_are_not_told() {
             .success()
     );
     let mut answers = Answers::new(rounds);
-    let outcome = client.auth_keyboard_interactive("prompta", |prompts| answers.answer(prompts));
+    let outcome = client.auth_keyboard_interactive("prompta", |prompts| answers.next(prompts));
     assert!(outcome.unwrap().success());
     assert_eq!(client.exec(COMMAND).output().unwrap().stdout, OUTPUT);
     client.disconnect();

@@ -180,3 +180,19 @@ pub fn traced<R: Role>(
     });
     (config, Some(tell))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{ClientConfig, ClientRole};
+
+    #[test]
+    fn without_a_subscriber_nothing_is_made() {
+        let config = Arc::new(ClientConfig::new());
+        let (same, log) = traced::<ClientRole>(Arc::clone(&config), None, None);
+        assert!(Arc::ptr_eq(&config, &same) && log.is_none());
+        let (same, spans) =
+            Spans::begin::<ClientRole>(Arc::clone(&config), || unreachable!("nobody asks"));
+        assert!(Arc::ptr_eq(&config, &same) && spans.is_none());
+    }
+}
