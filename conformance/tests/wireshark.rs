@@ -207,6 +207,9 @@ fn our_clients_session_with_openssh_is_opened() {
     let sshd = Sshd::start(
         version,
         &SshdOptions {
+            // tshark's dissector of `hostkeys-00@openssh.com` stumbles over every other kind, and the rest of what the
+            // server says stays closed then.
+            host_keys: vec![KeyKind::Rsa],
             authorized_keys: vec![key.public.clone()],
             ..SshdOptions::default()
         },
