@@ -30,7 +30,8 @@
 //! `ssh::connection`. A connection keeps the records that the subscriber wants when it begins. What is in
 //! them, hexdumps included, is told in [`ssh_proto::log`]: never a password, an answer, or a key.
 //!
-//! With the feature `keylog` `ClientOptions::key_log` or `ServerOptions::key_log` writes what Wireshark needs to open a capture. It gives everything away.
+//! With the feature `keylog`, `key_log` of [`ClientOptions`] and [`ServerOptions`] writes what Wireshark needs to open a
+//! capture. It gives everything away.
 
 mod channel;
 mod client;

@@ -120,7 +120,7 @@
 //! has none then: the session takes them. What is in
 //! them, hexdumps included, is told in [`ssh_proto::log`]: never a password, an answer, or a key.
 //!
-//! With the feature `keylog` `Session::write_key_log` writes what Wireshark needs to open a capture. It gives everything away.
+//! With the feature `keylog`, `Session::write_key_log` writes what Wireshark needs to open a capture. It gives everything away.
 
 mod buffer;
 mod forward;
