@@ -4,6 +4,7 @@
 
 pub mod app;
 pub mod both_roles;
+pub mod capture;
 pub mod commands;
 pub mod forwarding;
 pub mod forwards;

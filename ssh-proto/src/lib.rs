@@ -143,6 +143,8 @@ pub mod error;
 mod forward;
 mod kex;
 pub mod key;
+#[cfg(any(test, feature = "keylog"))]
+mod key_log;
 pub mod limits;
 pub mod log;
 pub mod msg;
@@ -178,5 +180,7 @@ pub use crypto::drbg::Seed;
 pub use error::{DisconnectReason, Error, Misuse, WriteError};
 pub use forward::{ForwardPolicy, ForwardTarget, ListenOn};
 pub use kex::{DirectionAlgorithms, Negotiated};
+#[cfg(any(test, feature = "keylog"))]
+pub use key_log::KeyLogLine;
 pub use packet::{Draft, Input};
 pub use secret::Secret;

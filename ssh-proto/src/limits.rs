@@ -230,6 +230,10 @@ pub(crate) const OWN_HELD_MARK: usize = 16 * 1024;
 
 /// The longest PING that is answered, and that is sent, in bytes of its data. OpenSSH's have eight.
 pub(crate) const PING_LEN: usize = 256;
+/// Lines of the key log that wait to be taken; then the oldest goes. Whoever takes them does so after each turn, and more
+/// than a few key exchanges in one turn the peer is not allowed.
+#[cfg(any(test, feature = "keylog"))]
+pub(crate) const KEY_LOG_LINES: usize = 16;
 /// How many EXT_INFO a peer may send (RFC 8308 section 2.4: after NEWKEYS, and before SUCCESS).
 pub(crate) const EXT_INFOS: u8 = 2;
 /// The longest EXT_INFO that is read, in bytes of its payload. OpenSSH's has about 300.

@@ -18,7 +18,7 @@ use crate::config::ClientConfig;
 use crate::connection::cx::Cx;
 use crate::error::{Error, PeerError, printable};
 use crate::key::{PrivateKey, PublicKey};
-use crate::log::{LogLayer, LogLevel};
+use crate::log::{LogLayer, LogLevel, LogSubject};
 use crate::msg::Message;
 use crate::msg::auth::{
     UserauthBanner, UserauthFailure, UserauthInfoRequest, UserauthPasswdChangereq, UserauthPkOk,
@@ -219,9 +219,12 @@ impl ClientAuth {
         self.state = State::Authenticated;
         self.methods = Vec::new();
         let user = &self.user;
-        cx.log.add(LogLevel::Info, LogLayer::Authentication, || {
-            format!("authenticated as {}", printable(user.as_bytes(), 255))
-        });
+        cx.log
+            .add_about(LogLevel::Info, LogLayer::Authentication, || {
+                let user = printable(user.as_bytes(), 255);
+                let text = format!("authenticated as {user}");
+                (LogSubject::LoggedIn(user), text)
+            });
         cx.events.push(ClientAuthEvent::Authenticated);
         Ok(())
     }

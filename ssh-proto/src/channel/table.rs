@@ -9,7 +9,7 @@ use crate::connection::cx::{Cx, Events, Payload};
 use crate::connection::role::Side;
 use crate::error::{Error, Misuse, PeerError};
 use crate::limits::Limits;
-use crate::log::{Log, LogLayer, LogLevel};
+use crate::log::{Log, LogLayer, LogLevel, LogSubject};
 use crate::packet::Input;
 use crate::packet::output::Output;
 
@@ -59,6 +59,28 @@ impl Io<'_> {
     /// A step of the protocol that is not data.
     pub(super) fn note(&mut self, text: impl FnOnce() -> String) {
         self.log.add(LogLevel::Debug, LogLayer::Connection, text);
+    }
+
+    /// A step of a channel that is not data.
+    pub(super) fn note_about(&mut self, about: impl FnOnce() -> (LogSubject, String)) {
+        self.log
+            .add_about(LogLevel::Debug, LogLayer::Connection, about);
+    }
+
+    /// A step of a channel that is not data.
+    pub(super) fn note_of(&mut self, id: ChannelId, what: impl FnOnce() -> String) {
+        self.note_about(|| {
+            let text = format!("channel {}: {}", id.slot, what());
+            (LogSubject::Channel(id.slot), text)
+        });
+    }
+
+    /// The last step of a channel.
+    pub(super) fn note_last_of(&mut self, id: ChannelId, what: impl FnOnce() -> String) {
+        self.note_about(|| {
+            let text = format!("channel {}: {}", id.slot, what());
+            (LogSubject::ChannelClosed(id.slot), text)
+        });
     }
 }
 

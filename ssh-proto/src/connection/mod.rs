@@ -406,6 +406,20 @@ impl<R: Role> Connection<R> {
         self.log.poll()
     }
 
+    /// The next line of the key log: one for each key exchange, if the configuration
+    /// [asks for them](crate::config::TransportConfig::key_log). Take them when anything was done to the connection:
+    /// after sixteen that nobody took the oldest goes. Whoever has [them](crate::KeyLogLine) reads everything.
+    ///
+    /// Wireshark's preference for the file is `ssh.keylog_file`. How much it opens depends on what its version knows. 4.4
+    /// opens sessions with `curve25519-sha256` and AES-GCM up to the second key exchange; it knows nothing of strict key
+    /// exchange, so with other ciphers it begins with the fourth packet each way, and it has no `mlkem768x25519-sha256` or
+    /// `ecdh-sha2-nistp*`. 4.0 and older want another kind of line. A session that is to be looked at is best
+    /// [configured](crate::TransportConfig::algorithms) accordingly.
+    #[cfg(any(test, feature = "keylog"))]
+    pub fn poll_key_log(&mut self) -> Option<crate::KeyLogLine> {
+        self.transport.key_log.poll()
+    }
+
     /// Why the connection has ended; `None` while it has not. Output may still wait to be written.
     pub const fn closed(&self) -> Option<&Error> {
         self.closed.as_ref()

@@ -13,7 +13,7 @@ use crate::connection::event::Common;
 use crate::connection::role::{AuthMachine, Role, Side};
 use crate::error::{DisconnectReason, Disconnected, Error, PeerError, Stage, printable};
 use crate::limits::{Limits, PING_LEN};
-use crate::log::{LogLayer, LogLevel};
+use crate::log::{LogLayer, LogLevel, LogSubject};
 use crate::msg::Message;
 use crate::msg::transport::{Debug, Disconnect, Ignore, Ping, Pong, Unimplemented};
 use crate::packet::Input;
@@ -437,7 +437,9 @@ impl<R: Role> Connection<R> {
         self.out.report(&mut self.log);
         self.out.end();
         self.log
-            .add(LogLevel::Error, LogLayer::Transport, || error.to_string());
+            .add_about(LogLevel::Error, LogLayer::Transport, || {
+                (LogSubject::Ended, error.to_string())
+            });
         self.channels.end(&mut cx!(self));
         self.pending = Vec::new();
         self.stalled = false;
