@@ -153,6 +153,7 @@ mod packet;
 pub mod replay;
 pub mod secret;
 pub mod socks;
+mod steps;
 mod transport;
 pub mod wire;
 
@@ -180,3 +181,6 @@ pub use forward::{ForwardPolicy, ForwardTarget, ListenOn};
 pub use kex::{DirectionAlgorithms, Negotiated};
 pub use packet::{Draft, Input};
 pub use secret::Secret;
+#[cfg(feature = "step-counter")]
+#[doc(hidden)]
+pub use steps::counter as step_counter;

@@ -12,6 +12,7 @@ use crate::limits::Limits;
 use crate::log::{Log, LogLayer, LogLevel};
 use crate::packet::Input;
 use crate::packet::output::Output;
+use crate::steps::count_turn;
 
 use super::global::Globals;
 use super::handle::Handle;
@@ -278,6 +279,7 @@ impl Channels {
     pub(crate) fn flush_owed<E: From<Notice>>(&mut self, cx: &mut Cx<'_, E>) {
         let mut io = Io::of(cx);
         for _ in 0..self.shared.owed.len() {
+            count_turn();
             if !io.out.is_open() {
                 break;
             }
@@ -304,6 +306,7 @@ impl Channels {
         self.shared.globals = Globals::default();
         self.shared.open_questions = 0;
         for id in self.slots.ids() {
+            count_turn();
             let Some(state) = self.slots.get_mut(id) else {
                 continue;
             };
@@ -337,6 +340,7 @@ impl Channels {
     /// Passes on what waits to be told. Commands on a channel can leave something here.
     pub(crate) fn announce<E: From<Notice>>(&mut self, events: &mut Events<E>) {
         while let Some(notice) = self.shared.ready.pop_front() {
+            count_turn();
             events.push(notice);
         }
     }
@@ -348,6 +352,7 @@ impl Channels {
         let touched = &mut shared.touched;
         let input = shared.blocks.settle(input, |blocks, block| {
             for slot in touched.iter() {
+                count_turn();
                 if let Some(state) = slots.at(*slot) {
                     state.data.unblock(blocks, block);
                     state.stderr.unblock(blocks, block);
@@ -363,6 +368,7 @@ impl Channels {
 
     fn compact(&mut self) {
         for state in self.slots.iter_mut() {
+            count_turn();
             state.data.compact(&mut self.shared.blocks);
             state.stderr.compact(&mut self.shared.blocks);
         }
@@ -378,6 +384,7 @@ impl Channels {
         let Self { slots, shared } = self;
         if shared.blocks.is_stirred() {
             for state in slots.iter_mut() {
+                count_turn();
                 state.data.compact(&mut shared.blocks);
                 state.stderr.compact(&mut shared.blocks);
                 state.data.trim();

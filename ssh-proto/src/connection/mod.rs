@@ -28,6 +28,7 @@ use crate::crypto::drbg::{Drbg, Seed};
 use crate::error::{DisconnectReason, Error, Misuse};
 use crate::kex::Negotiated;
 use crate::key::PublicKey;
+use crate::steps::count_bytes;
 use crate::limits::PING_LEN;
 use crate::log::{Log, LogRecord};
 use crate::msg::transport::{Ignore, Ping};
@@ -269,6 +270,7 @@ impl<R: Role> Connection<R> {
             // waits here.
             self.renew();
             let read = input.filled().get(input.held()..).unwrap_or_default();
+            count_bytes(read.len());
             self.pending.extend_from_slice(read);
             self.stalled = true;
             let mut input = input;

@@ -19,6 +19,7 @@ use crate::msg::transport::{Debug, Disconnect, Ignore, Ping, Pong, Unimplemented
 use crate::packet::Input;
 use crate::packet::ident::Line;
 use crate::packet::opener::Opened;
+use crate::steps::{count_bytes, count_turn};
 use crate::transport::Progress;
 use crate::transport::legality::{Reaction, reaction};
 
@@ -97,6 +98,7 @@ impl<R: Role> Connection<R> {
         self.renew();
         self.stalled = false;
         while self.closed.is_none() {
+            count_turn();
             let rest = input.filled_mut().get_mut(at..).unwrap_or_default();
             if rest.is_empty() {
                 break;
@@ -113,6 +115,7 @@ impl<R: Role> Connection<R> {
         }
         if self.closed.is_none() {
             let rest = input.filled().get(at..).unwrap_or_default();
+            count_bytes(rest.len());
             self.pending.extend_from_slice(rest);
         } else {
             self.pending = Vec::new();

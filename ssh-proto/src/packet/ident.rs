@@ -4,6 +4,7 @@ use crate::config::TransportConfig;
 use crate::connection::role::Side;
 use crate::error::PeerError;
 use crate::limits::Limits;
+use crate::steps::count_bytes;
 
 /// Our version line without CR LF. What RFC 4253 section 4.2 does not allow in `softwareversion` is left out.
 pub(crate) fn local_version(config: &TransportConfig) -> String {
@@ -58,7 +59,9 @@ impl IdentReader {
                 return Err(PeerError::Version("it does not begin with SSH-"));
             }
         }
-        let Some(end) = bytes.iter().position(|&byte| byte == b'\n') else {
+        let end = bytes.iter().position(|&byte| byte == b'\n');
+        count_bytes(end.unwrap_or(bytes.len()));
+        let Some(end) = end else {
             let waiting = self.bytes.saturating_add(bytes.len());
             if is_version && bytes.len() >= limits.version_line_len {
                 return Err(PeerError::Version("it is too long"));

@@ -104,6 +104,7 @@ impl Input {
     pub(crate) fn extend(&mut self, bytes: &[u8]) -> usize {
         let unfilled = self.unfilled();
         let len = bytes.len().min(unfilled.len());
+        crate::steps::count_bytes(len);
         if let (Some(to), Some(from)) = (unfilled.get_mut(..len), bytes.get(..len)) {
             to.copy_from_slice(from);
         }

@@ -365,6 +365,7 @@ impl Output {
         let held = Secret::new(std::mem::take(&mut self.held));
         let mut reader = crate::wire::Reader::new(held.expose());
         while let Ok(payload) = reader.string() {
+            crate::steps::count_turn();
             self.buf.reserve(payload.len().saturating_add(SEALING));
             self.seal(|writer| _ = writer.bytes(payload));
         }
@@ -398,6 +399,7 @@ impl Output {
         let len = payload.len().saturating_add(4);
         if self.held.capacity().saturating_sub(self.held.len()) < len {
             let room = self.held.len().max(len).saturating_mul(2);
+            crate::steps::count_bytes(self.held.len());
             let mut larger = Vec::with_capacity(room.saturating_add(len));
             larger.extend_from_slice(&self.held);
             self.held.zeroize();
@@ -436,6 +438,7 @@ impl Output {
             && self.buf.len().saturating_add(PACKET_DATA_LEN) > self.buf.capacity()
             && self.head > 0
         {
+            crate::steps::count_bytes(live);
             self.buf.copy_within(self.head.., 0);
             self.buf.truncate(live);
             self.head = 0;
