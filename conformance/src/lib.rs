@@ -7,6 +7,7 @@ pub mod both_roles;
 pub mod commands;
 pub mod forwarding;
 pub mod forwards;
+pub mod hostile;
 pub mod logins;
 pub mod ours;
 pub mod pair;
