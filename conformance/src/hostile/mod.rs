@@ -40,8 +40,8 @@ pub struct Hostile<R: Victim> {
     pub manners: Manners,
     /// How many messages of each number it has said.
     pub heard: [u64; 256],
-    /// How much is handed over at once, in bytes.
-    pub segment: usize,
+    /// How much is handed over at once, in bytes: see [`reads_of`](Self::reads_of).
+    segment: usize,
     /// The peer reads what it is told.
     pub reads: bool,
     /// What was said and not taken.
@@ -132,6 +132,12 @@ impl<R: Victim> Hostile<R> {
         }
     }
 
+    /// From now on so many bytes are handed over at once, by a reader with so large a buffer.
+    pub fn reads_of(&mut self, len: usize) {
+        self.segment = len;
+        self.cost.set_reader(len);
+    }
+
     /// Says a payload, and lets the victim answer. `false`: the victim takes no more bytes now.
     pub fn say(&mut self, payload: &[u8]) -> bool {
         self.queue(payload);
@@ -204,6 +210,10 @@ impl<R: Victim> Hostile<R> {
             self.out.drain(..taken);
             let acted = self.application();
             let read = self.reads && self.read();
+            if self.conn.closed().is_some() {
+                self.out.clear();
+                return false;
+            }
             if taken == 0 && !acted && !read {
                 return self.out.is_empty();
             }

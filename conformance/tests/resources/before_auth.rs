@@ -2,7 +2,6 @@
 
 use super::*;
 use conformance::hostile::{password, request};
-use ssh_proto::msg::Message;
 use ssh_proto::msg::transport::{Debug, Ignore};
 use ssh_proto::wire::Writer;
 
@@ -112,19 +111,18 @@ fn common<R: Usual>() -> Vec<Script<R>> {
         ("the same, in reads of 128 KiB", |peer| {
             peer.exchange_after_version();
             peer.reads = false;
-            peer.segment = 128 * 1024;
+            peer.reads_of(128 * 1024);
             for _ in 0..100 {
                 for _ in 0..3_000 {
                     peer.queue(&[191]);
                 }
-                peer.carry();
-                if peer.closed().is_some() {
+                if !peer.carry() {
                     break;
                 }
             }
         }),
         ("a whole read behind the version", |peer| {
-            peer.segment = 128 * 1024;
+            peer.reads_of(128 * 1024);
             for _ in 0..10 {
                 peer.queue(&payload(2, 0));
             }
@@ -217,7 +215,7 @@ fn to_servers() -> Vec<Script<ServerRole>> {
         ("pipelining in one read of 128 KiB", |peer| {
             at_login(peer);
             peer.manners.answers = false;
-            peer.segment = 128 * 1024;
+            peer.reads_of(128 * 1024);
             peer.queue(&request("u", "password", &password("p")));
             for _ in 0..4 {
                 peer.queue(&payload(80, 0));
@@ -227,6 +225,7 @@ fn to_servers() -> Vec<Script<ServerRole>> {
         }),
         ("submethods that fill a packet, and answers", |peer| {
             at_login(peer);
+            peer.manners.grants = false;
             let mut fields = Vec::new();
             Writer::new(&mut fields)
                 .string(b"")
@@ -334,9 +333,9 @@ fn plays<R: Usual>(scripts: Vec<Script<R>>) -> Vec<String> {
         assert!(!matches!(peer.closed(), Some(ssh_proto::Error::Bug(_))));
         let (peak, live) = (peer.cost.usage().peak, peer.cost.live());
         let line = format!("{role}, {name}: {peak} bytes at the most, {live} then, {:?}", peer.closed());
-        println!("{line}");
+        println!("{}", line.chars().take(250).collect::<String>());
         if peak.max(live) > MOST {
-            over.push(line);
+            over.push(line.chars().take(150).collect());
         }
     }
     over

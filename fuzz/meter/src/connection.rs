@@ -62,6 +62,7 @@ pub struct Cost {
     /// Bytes in use when it began.
     start: i64,
     spare: Input,
+    reader: usize,
     events: u32,
 }
 
@@ -77,8 +78,17 @@ impl Cost {
             usage: Usage::default(),
             start: live,
             spare: Input::with_capacity(SPARE),
+            reader: SPARE,
             events: 0,
         }
+    }
+
+    /// The reader's buffer has so many bytes. It is not the connection's, and not counted.
+    pub fn set_reader(&mut self, capacity: usize) {
+        self.reader = capacity;
+        let before = heap().live;
+        self.spare = Input::with_capacity(capacity);
+        self.start += heap().live - before;
     }
 
     /// What it has cost so far.
@@ -119,8 +129,8 @@ impl Cost {
             let back = self.look(conn, len, |conn| conn.handle_input(input, now));
             // A reader has a buffer of its own, which is small here; one that the connection made is not kept.
             self.spare = match back {
-                Some(input) if input.capacity() == SPARE => input,
-                _ => Input::with_capacity(SPARE),
+                Some(input) if input.capacity() == self.reader => input,
+                _ => Input::with_capacity(self.reader),
             };
         }
         self.events = 0;

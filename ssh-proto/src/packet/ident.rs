@@ -43,6 +43,18 @@ pub(crate) enum Line<'a> {
 }
 
 impl IdentReader {
+    /// Whether there is something to be said about a line that was incomplete, now that the bytes from `known` on have
+    /// come.
+    pub(crate) fn is_told(&self, bytes: &[u8], known: usize, limits: &Limits) -> bool {
+        let new = bytes.get(known..).unwrap_or_default();
+        count_bytes(new.len());
+        let waiting = self.bytes.saturating_add(bytes.len());
+        new.contains(&b'\n')
+            || waiting > limits.bytes_before_version
+            || (bytes.starts_with(b"SSH-") && bytes.len() >= limits.version_line_len)
+            || known < 4
+    }
+
     /// Looks at the next line. `side` is ours: only a server may greet.
     pub(crate) fn next<'a>(
         &mut self,
