@@ -416,10 +416,12 @@ pub(crate) fn printable(bytes: &[u8], max: usize) -> String {
             }
             if text.len() > max {
                 text.truncate(before);
+                text.shrink_to_fit();
                 return text;
             }
         }
     }
+    text.shrink_to_fit();
     text
 }
 

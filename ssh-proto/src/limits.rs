@@ -258,7 +258,7 @@ pub(crate) const AEAD_RECORDS: u64 = 1 << 32;
 
 /// All text of one keyboard-interactive round together, as it is printed. What is beyond it is not kept: escapes are
 /// longer than what they stand for.
-pub(crate) const ROUND_TEXT_LEN: usize = 32 * 1024;
+pub(crate) const ROUND_TEXT_LEN: usize = 16 * 1024;
 /// RFC 4253 section 6.1: "All implementations MUST be able to process packets with an uncompressed payload length of
 /// 32768 bytes or less". No longer request, prompt or banner is sent, since a peer may refuse it.
 pub(crate) const AUTH_PAYLOAD_LEN: usize = 32_768;

@@ -11,7 +11,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use conformance::hostile::{Hostile, Victim};
 use conformance::pair::host_key;
 use ssh_proto::key::KeyKind;
-use ssh_proto::{AuthMethod, ClientConfig, ClientRole, ServerConfig, ServerRole};
+use ssh_proto::{AuthMethod, ClientConfig, ClientRole, ServerConfig, ServerRole, TransportConfig};
 
 meter::count_heap!();
 
@@ -43,11 +43,19 @@ fn server() -> ServerConfig {
 /// Both roles with their usual configurations.
 trait Usual: Victim {
     fn config() -> Self::Config;
+    /// Without limits on what may be repeated: those have tests of their own.
+    fn patient() -> Self::Config;
 }
 
 impl Usual for ClientRole {
     fn config() -> ClientConfig {
         client()
+    }
+
+    fn patient() -> ClientConfig {
+        let mut config = client();
+        endless(&mut config.transport);
+        config
     }
 }
 
@@ -55,6 +63,25 @@ impl Usual for ServerRole {
     fn config() -> ServerConfig {
         server()
     }
+
+    fn patient() -> ServerConfig {
+        let mut config = server();
+        endless(&mut config.transport);
+        config
+    }
+}
+
+const fn endless(config: &mut TransportConfig) {
+    let limits = &mut config.limits;
+    limits.idle_messages = u32::MAX;
+    limits.stray_messages = u32::MAX;
+    limits.cheap_rekeys = u32::MAX;
+    limits.auth_requests = u32::MAX;
+    limits.auth_failures = u32::MAX;
+    limits.banners = u32::MAX;
+    limits.bytes_before_auth = u64::MAX;
+    limits.packets_before_auth = u64::MAX;
+    config.deadlines.authentication = None;
 }
 
 fn fresh<R: Usual>() -> Hostile<R> {

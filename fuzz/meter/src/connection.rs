@@ -59,15 +59,15 @@ pub struct Usage {
 #[derive(Debug)]
 pub struct Cost {
     usage: Usage,
-    /// Bytes in use when it began.
-    start: i64,
+    /// Bytes that calls have left in use: the connection's, and what came of it and still lives.
+    owned: i64,
     spare: Input,
     reader: usize,
     events: u32,
 }
 
 impl Cost {
-    /// Begins to measure. What is in use from now on and is not the connection's is taken for it: let it be little.
+    /// Begins to measure: what the connection has already is not counted.
     pub fn new() -> Self {
         Self::since(heap().live)
     }
@@ -76,7 +76,7 @@ impl Cost {
     pub fn since(live: i64) -> Self {
         Self {
             usage: Usage::default(),
-            start: live,
+            owned: heap().live - live,
             spare: Input::with_capacity(SPARE),
             reader: SPARE,
             events: 0,
@@ -86,9 +86,12 @@ impl Cost {
     /// The reader's buffer has so many bytes. It is not the connection's, and not counted.
     pub fn set_reader(&mut self, capacity: usize) {
         self.reader = capacity;
-        let before = heap().live;
         self.spare = Input::with_capacity(capacity);
-        self.start += heap().live - before;
+    }
+
+    /// The most that one look allocated since this was asked last.
+    pub const fn take_largest_look(&mut self) -> u64 {
+        std::mem::replace(&mut self.usage.largest_look, 0)
     }
 
     /// What it has cost so far.
@@ -96,9 +99,9 @@ impl Cost {
         self.usage
     }
 
-    /// Bytes in use that were not when it began.
-    pub fn live(&self) -> i64 {
-        heap().live.saturating_sub(self.start)
+    /// Bytes in use. What came of a call, such as an event, counts until it is dropped within another.
+    pub const fn live(&self) -> i64 {
+        self.owned
     }
 
     /// Bytes of the peer, as a reader hands them over; says how many were taken.
@@ -111,6 +114,7 @@ impl Cost {
         let mut taken = 0;
         while taken < bytes.len() {
             let before = heap();
+            let own = self.spare.capacity();
             let mut input = match conn.take_input(std::mem::take(&mut self.spare)) {
                 Ok(input) => input,
                 Err(spare) => {
@@ -121,17 +125,21 @@ impl Cost {
             let lent = heap().allocated - before.allocated;
             let room = BLOCK + 2 * self.recent();
             assert!(lent <= room, "{lent} bytes for a block, {:?}", self.usage);
+            let is_own = lent == 0 && input.capacity() == own;
             let unfilled = input.unfilled();
             let len = unfilled.len().min(bytes.len() - taken);
             unfilled[..len].copy_from_slice(&bytes[taken..taken + len]);
             input.advance(len);
             taken += len;
-            let back = self.look(conn, len, |conn| conn.handle_input(input, now));
+            let made = heap().live - before.live;
+            let back = self.look(conn, len, made, |conn| conn.handle_input(input, now));
             // A reader has a buffer of its own, which is small here; one that the connection made is not kept.
-            self.spare = match back {
-                Some(input) if input.capacity() == self.reader => input,
-                _ => Input::with_capacity(self.reader),
-            };
+            let back = back.filter(|back| is_own && back.capacity() == own);
+            if is_own && back.is_none() {
+                self.owned += own as i64;
+            }
+            self.owned += heap().live - before.live;
+            self.spare = back.unwrap_or_else(|| Input::with_capacity(self.reader));
         }
         self.events = 0;
         taken
@@ -139,13 +147,16 @@ impl Cost {
 
     /// The end of the stream.
     pub fn end<R: Role>(&mut self, conn: &mut Connection<R>, now: Instant) {
-        self.look(conn, 0, |conn| conn.handle_eof(now));
+        let before = heap().live;
+        self.look(conn, 0, 0, |conn| conn.handle_eof(now));
+        self.owned += heap().live - before;
     }
 
     fn look<R: Role, T>(
         &mut self,
         conn: &mut Connection<R>,
         len: usize,
+        made: i64,
         call: impl FnOnce(&mut Connection<R>) -> T,
     ) -> T {
         let (memory, work, waiting) = (heap(), steps(), conn.output().len());
@@ -159,7 +170,7 @@ impl Cost {
         usage.largest_look = usage.largest_look.max(allocated);
         usage.peak = usage
             .peak
-            .max(memory.live - self.start + allocated.cast_signed());
+            .max(self.owned + made + allocated.cast_signed());
         assert!(
             allocated <= LOOK + LOOK_PER_BYTE * self.recent(),
             "{allocated} bytes for {len} of input, {:?}",
@@ -175,10 +186,12 @@ impl Cost {
         conn: &mut Connection<R>,
         call: impl FnOnce(&mut Connection<R>) -> T,
     ) -> T {
-        let work = steps();
+        let (before, work) = (heap().live, steps());
         let result = call(conn);
         self.usage.acts += 1;
         self.usage.steps += steps() - work;
+        self.owned += heap().live - before;
+        self.usage.peak = self.usage.peak.max(self.owned);
         self.check();
         result
     }

@@ -163,7 +163,8 @@ impl<R: Role> Connection<R> {
     fn process_pending(&mut self) {
         let input = Input::from(std::mem::take(&mut self.pending));
         let spare = self.process(input, 0);
-        if self.pending.is_empty()
+        if self.closed.is_none()
+            && self.pending.is_empty()
             && let Some(spare) = spare
         {
             self.pending = spare.into_empty_vec();
