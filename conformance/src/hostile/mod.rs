@@ -101,6 +101,10 @@ impl<R: Victim> Hostile<R> {
     pub fn open(config: impl Into<Arc<R::Config>>) -> Self {
         let mut peer = Self::new(config);
         peer.exchange_after_version();
+        let mut ext_info = vec![7, 0, 0, 0, 1];
+        let mut writer = Writer::new(&mut ext_info);
+        writer.string(b"ping@openssh.com").string(b"0");
+        peer.say(&ext_info);
         peer.ask_service();
         peer.log_in();
         peer

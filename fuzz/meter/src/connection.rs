@@ -135,7 +135,8 @@ impl Cost {
             let back = self.look(conn, len, made, |conn| conn.handle_input(input, now));
             // A reader has a buffer of its own, which is small here; one that the connection made is not kept.
             let back = back.filter(|back| is_own && back.capacity() == own);
-            if is_own && back.is_none() {
+            if back.is_none() {
+                // Kept by the connection, or dropped by it: it was made outside.
                 self.owned += own as i64;
             }
             self.owned += heap().live - before.live;
