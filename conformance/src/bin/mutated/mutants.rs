@@ -23,7 +23,7 @@ const STEPS: u64 = 16 * 1024;
 
 /// What happens at an offset.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub(crate) enum Kind {
     /// Nothing comes from here on.
     Cut,
     /// One bit is another.
@@ -66,11 +66,11 @@ struct Recording {
 }
 
 /// All recordings.
-pub struct Recordings(Vec<Recording>);
+pub(crate) struct Recordings(Vec<Recording>);
 
 /// One change.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Mutant {
+pub(crate) struct Mutant {
     recording: usize,
     name: String,
     offset: u64,
@@ -85,7 +85,7 @@ impl fmt::Display for Mutant {
 
 impl Recordings {
     /// Those that are kept, in the order of their names.
-    pub fn read() -> Self {
+    pub(crate) fn read() -> Self {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("recordings");
         let mut paths: Vec<_> = fs::read_dir(folder)
             .expect("the recordings")
@@ -117,12 +117,12 @@ impl Recordings {
     }
 
     /// How many mutants there are.
-    pub fn count(&self) -> u64 {
+    pub(crate) fn count(&self) -> u64 {
         self.0.iter().map(|one| one.len * Kind::COUNT).sum()
     }
 
     /// The mutant of a number below [`count`](Self::count).
-    pub fn mutant(&self, mut number: u64) -> Option<Mutant> {
+    pub(crate) fn mutant(&self, mut number: u64) -> Option<Mutant> {
         for (recording, one) in self.0.iter().enumerate() {
             let count = one.len * Kind::COUNT;
             if number < count {
@@ -139,7 +139,7 @@ impl Recordings {
     }
 
     /// The mutant of a name.
-    pub fn find(&self, name: &str) -> Option<Mutant> {
+    pub(crate) fn find(&self, name: &str) -> Option<Mutant> {
         let mut parts = name.split(':');
         let name = parts.next()?;
         let recording = self.0.iter().position(|one| one.name == name)?;
@@ -184,7 +184,7 @@ impl Recordings {
     ///
     /// # Errors
     /// What went wrong, and how to see it again.
-    pub fn play(&self, mutant: &Mutant) -> Result<bool, String> {
+    pub(crate) fn play(&self, mutant: &Mutant) -> Result<bool, String> {
         let trace = self.changed(mutant);
         let before = heap().live;
         let played = catch_unwind(AssertUnwindSafe(|| run(&trace)));
