@@ -411,7 +411,9 @@ pub(crate) fn printable(bytes: &[u8], max: usize) -> String {
                 '\r' => {}
                 c if c.is_control() => text.extend(c.escape_default()),
                 // Bidirectional controls reorder what a reader sees.
-                '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => text.extend(c.escape_default()),
+                '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => {
+                    text.extend(c.escape_default())
+                }
                 c => text.push(c),
             }
             if text.len() > max {
@@ -447,6 +449,9 @@ mod tests {
     fn text_of_the_peer_is_cut_as_it_is_printed() {
         assert_eq!(printable(&[1; 100], 12), "\\u{1}\\u{1}");
         assert_eq!(printable(&[0xff; 100], 10).len(), 9);
-        assert_eq!(printable("\u{e4}\u{e4}".as_bytes(), 3), "\u{e4}\u{fffd}".get(..2).unwrap());
+        assert_eq!(
+            printable("\u{e4}\u{e4}".as_bytes(), 3),
+            "\u{e4}\u{fffd}".get(..2).unwrap()
+        );
     }
 }

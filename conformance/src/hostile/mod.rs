@@ -208,9 +208,7 @@ impl<R: Victim> Hostile<R> {
     pub fn carry(&mut self) -> bool {
         loop {
             let len = self.out.len().min(self.segment);
-            let taken = self
-                .cost
-                .hear(&mut self.conn, &self.out[..len], self.now);
+            let taken = self.cost.hear(&mut self.conn, &self.out[..len], self.now);
             self.out.drain(..taken);
             let acted = self.application();
             let read = self.reads && self.read();

@@ -3,8 +3,8 @@
 use std::time::Instant;
 
 use ssh_proto::{
-    Answer, ChannelEvent, ChannelId, ClientEvent, ClientRole, Connection, Credential,
-    LoginAttempt, Prompts, Role, Secret, ServerEvent, ServerRole, Stream,
+    Answer, ChannelEvent, ChannelId, ClientEvent, ClientRole, Connection, Credential, LoginAttempt,
+    Prompts, Role, Secret, ServerEvent, ServerRole, Stream,
 };
 
 /// What an application does.

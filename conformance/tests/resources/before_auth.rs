@@ -63,13 +63,16 @@ fn common<R: Usual>() -> Vec<Script<R>> {
             peer.say(&kexinit);
             peer.say_most_of(&payload(2, 0));
         }),
-        ("a list of KEXINIT of 16 KiB, and nothing in common", |peer| {
-            peer.say_version();
-            let mut kexinit = kexinit(peer, 16_000, PAYLOAD);
-            // Another name than curve25519-sha256.
-            kexinit[25] = b'x';
-            peer.say(&kexinit);
-        }),
+        (
+            "a list of KEXINIT of 16 KiB, and nothing in common",
+            |peer| {
+                peer.say_version();
+                let mut kexinit = kexinit(peer, 16_000, PAYLOAD);
+                // Another name than curve25519-sha256.
+                kexinit[25] = b'x';
+                peer.say(&kexinit);
+            },
+        ),
         ("a packet that never ends, in the exchange", |peer| {
             peer.say_version();
             let kexinit = kexinit(peer, 15_000, PAYLOAD);
@@ -173,7 +176,9 @@ fn to_servers() -> Vec<Script<ServerRole>> {
             Writer::new(&mut fields)
                 .string(b"rsa-sha2-512")
                 .nested(|key| {
-                    key.string(b"ssh-rsa").mpint(&[1, 0, 1]).mpint(&[0x91; 16_000]);
+                    key.string(b"ssh-rsa")
+                        .mpint(&[1, 0, 1])
+                        .mpint(&[0x91; 16_000]);
                 })
                 .string(&[7; 16_000]);
             repeat(peer, &request("u", "publickey", &fields), 100);
@@ -184,7 +189,9 @@ fn to_servers() -> Vec<Script<ServerRole>> {
             Writer::new(&mut fields)
                 .string(b"rsa-sha2-512")
                 .nested(|key| {
-                    key.string(b"ssh-rsa").mpint(&[1, 0, 1]).mpint(&[0x91; 2_048]);
+                    key.string(b"ssh-rsa")
+                        .mpint(&[1, 0, 1])
+                        .mpint(&[0x91; 2_048]);
                 });
             repeat(peer, &request("u", "publickey", &fields), 100);
         }),
@@ -194,7 +201,9 @@ fn to_servers() -> Vec<Script<ServerRole>> {
             Writer::new(&mut fields)
                 .string(b"rsa-sha2-512")
                 .nested(|key| {
-                    key.string(b"ssh-rsa").mpint(&[1, 0, 1]).mpint(&[0x91; 2_048]);
+                    key.string(b"ssh-rsa")
+                        .mpint(&[1, 0, 1])
+                        .mpint(&[0x91; 2_048]);
                 })
                 .nested(|signature| {
                     signature.string(b"rsa-sha2-512").string(&[0x71; 2_048]);
@@ -278,9 +287,19 @@ fn to_clients() -> Vec<Script<ClientRole>> {
         ("32 prompts that fill a packet", |peer| {
             at_login(peer);
             peer.manners.answers = false;
-            peer.say(&[51, 0, 0, 0, 20].iter().chain(b"keyboard-interactive\0").copied().collect::<Vec<_>>());
+            peer.say(
+                &[51, 0, 0, 0, 20]
+                    .iter()
+                    .chain(b"keyboard-interactive\0")
+                    .copied()
+                    .collect::<Vec<_>>(),
+            );
             peer.conn
-                .authenticate("alice", ssh_proto::Credential::keyboard_interactive(), peer.now)
+                .authenticate(
+                    "alice",
+                    ssh_proto::Credential::keyboard_interactive(),
+                    peer.now,
+                )
                 .expect("the next attempt");
             peer.say(&prompts(32, 1_000, 1));
             repeat(peer, &payload(53, 0), 10);
@@ -288,16 +307,32 @@ fn to_clients() -> Vec<Script<ClientRole>> {
         ("prompts of 4 KiB", |peer| {
             at_login(peer);
             peer.manners.answers = false;
-            peer.say(&[51, 0, 0, 0, 20].iter().chain(b"keyboard-interactive\0").copied().collect::<Vec<_>>());
+            peer.say(
+                &[51, 0, 0, 0, 20]
+                    .iter()
+                    .chain(b"keyboard-interactive\0")
+                    .copied()
+                    .collect::<Vec<_>>(),
+            );
             peer.conn
-                .authenticate("alice", ssh_proto::Credential::keyboard_interactive(), peer.now)
+                .authenticate(
+                    "alice",
+                    ssh_proto::Credential::keyboard_interactive(),
+                    peer.now,
+                )
                 .expect("the next attempt");
             peer.say(&prompts(6, 4_096, 0xff));
             repeat(peer, &payload(53, 0), 10);
         }),
         ("rounds of prompts without end", |peer| {
             at_login(peer);
-            peer.say(&[51, 0, 0, 0, 20].iter().chain(b"keyboard-interactive\0").copied().collect::<Vec<_>>());
+            peer.say(
+                &[51, 0, 0, 0, 20]
+                    .iter()
+                    .chain(b"keyboard-interactive\0")
+                    .copied()
+                    .collect::<Vec<_>>(),
+            );
             repeat(peer, &prompts(32, 900, 1), 1_000);
         }),
         ("methods that fill a packet", |peer| {
@@ -332,7 +367,10 @@ fn plays<R: Usual>(scripts: Vec<Script<R>>) -> Vec<String> {
         assert!(!peer.conn.is_authenticated(), "{name}");
         assert!(!matches!(peer.closed(), Some(ssh_proto::Error::Bug(_))));
         let (peak, live) = (peer.cost.usage().peak, peer.cost.live());
-        let line = format!("{role}, {name}: {peak} bytes at the most, {live} then, {:?}", peer.closed());
+        let line = format!(
+            "{role}, {name}: {peak} bytes at the most, {live} then, {:?}",
+            peer.closed()
+        );
         println!("{}", line.chars().take(250).collect::<String>());
         if peak.max(live) > MOST {
             over.push(line.chars().take(150).collect());

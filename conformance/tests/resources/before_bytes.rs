@@ -85,7 +85,9 @@ fn before_login<R: Usual>(peer: &Hostile<R>) -> Vec<Vec<u8>> {
         Writer::new(&mut rsa)
             .string(b"rsa-sha2-256")
             .nested(|blob| {
-                blob.string(b"ssh-rsa").mpint(&[1, 0, 1]).mpint(&[0x91; 256]);
+                blob.string(b"ssh-rsa")
+                    .mpint(&[1, 0, 1])
+                    .mpint(&[0x91; 256]);
             });
         messages.extend([
             strings(5, &[], &[b"ssh-userauth"]),

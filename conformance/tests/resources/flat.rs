@@ -17,7 +17,12 @@ fn repetitions() -> u64 {
 const WARM: u64 = 2_000;
 
 /// Says something so often, and holds the memory afterwards to what it was.
-fn flat<R: Usual>(name: &str, times: u64, peer: &mut Hostile<R>, mut say: impl FnMut(&mut Hostile<R>, u64)) {
+fn flat<R: Usual>(
+    name: &str,
+    times: u64,
+    peer: &mut Hostile<R>,
+    mut say: impl FnMut(&mut Hostile<R>, u64),
+) {
     let mut before = 0;
     for i in 0..WARM + times {
         if i == WARM {
@@ -51,7 +56,9 @@ fn both<R: Usual>() {
     let mut peer = Hostile::<R>::open(R::patient());
     let data = [7; 256];
     let p = &mut peer;
-    flat("IGNORE", times, p, |p, _| _ = p.says(&Ignore { data: &data }));
+    flat("IGNORE", times, p, |p, _| {
+        _ = p.says(&Ignore { data: &data })
+    });
     let debug = Debug {
         always_display: true,
         message: b"text",
@@ -63,11 +70,15 @@ fn both<R: Usual>() {
             sequence_number: i as u32,
         });
     });
-    flat("a message that nobody knows", times, p, |p, _| _ = p.say(&[191]));
+    flat("a message that nobody knows", times, p, |p, _| {
+        _ = p.say(&[191])
+    });
     flat("PING", times, p, |p, _| _ = p.says(&Ping { data: &data }));
     flat("PONG", times, p, |p, _| {
         let now = p.now;
-        p.cost.act(&mut p.conn, |conn| conn.ping(b"ping", now)).expect("room");
+        p.cost
+            .act(&mut p.conn, |conn| conn.ping(b"ping", now))
+            .expect("room");
         p.carry();
         p.says(&Pong { data: b"ping" });
     });
@@ -114,38 +125,49 @@ fn channels<R: Usual>(p: &mut Hostile<R>, times: u64) {
             .expect("a channel")
             .sender_channel
     };
-    flat("a channel of no kind", times, p, |p, _| _ = p.says(&open("x")));
+    flat("a channel of no kind", times, p, |p, _| {
+        _ = p.says(&open("x"))
+    });
     flat("a channel from its open to its close", times, p, |p, _| {
         p.says(&open(kind));
         let recipient_channel = theirs(p);
         p.says(&ChannelEof { recipient_channel });
         p.says(&ChannelClose { recipient_channel });
     });
-    flat("a channel of the victim that is refused", times, p, |p, _| {
-        let now = p.now;
-        let kind = ssh_proto::OpenChannel::Custom {
-            kind: OWN,
-            data: b"",
-        };
-        p.cost.act(&mut p.conn, |conn| conn.open(kind, now)).expect("room");
-        p.carry();
-        let asked = ChannelOpen::decode(p.open_request()).expect("a channel");
-        let refusal = ChannelOpenFailure {
-            recipient_channel: asked.sender_channel,
-            reason_code: 1,
-            description: b"no",
-            language_tag: b"",
-        }
-        .to_payload();
-        p.say(&refusal);
-    });
+    flat(
+        "a channel of the victim that is refused",
+        times,
+        p,
+        |p, _| {
+            let now = p.now;
+            let kind = ssh_proto::OpenChannel::Custom {
+                kind: OWN,
+                data: b"",
+            };
+            p.cost
+                .act(&mut p.conn, |conn| conn.open(kind, now))
+                .expect("room");
+            p.carry();
+            let asked = ChannelOpen::decode(p.open_request()).expect("a channel");
+            let refusal = ChannelOpenFailure {
+                recipient_channel: asked.sender_channel,
+                reason_code: 1,
+                description: b"no",
+                language_tag: b"",
+            }
+            .to_payload();
+            p.say(&refusal);
+        },
+    );
     flat("a channel of the victim", times, p, |p, _| {
         let now = p.now;
         let kind = ssh_proto::OpenChannel::Custom {
             kind: OWN,
             data: b"",
         };
-        p.cost.act(&mut p.conn, |conn| conn.open(kind, now)).expect("room");
+        p.cost
+            .act(&mut p.conn, |conn| conn.open(kind, now))
+            .expect("room");
         p.carry();
         let recipient_channel = ChannelOpen::decode(p.open_request())
             .expect("a channel")

@@ -50,7 +50,10 @@ fn questions<R: Usual>(channel: u32) -> Vec<(&'static str, Vec<u8>)> {
     };
     vec![
         ("PING", ping.to_payload()),
-        ("a global request that nobody knows", global("x").to_payload()),
+        (
+            "a global request that nobody knows",
+            global("x").to_payload(),
+        ),
         ("a global request of ours", global(OWN).to_payload()),
         ("a channel of no kind", open_of("x").to_payload()),
         ("a channel", open_of(OWN).to_payload()),

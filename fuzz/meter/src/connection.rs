@@ -105,12 +105,7 @@ impl Cost {
     }
 
     /// Bytes of the peer, as a reader hands them over; says how many were taken.
-    pub fn hear<R: Role>(
-        &mut self,
-        conn: &mut Connection<R>,
-        bytes: &[u8],
-        now: Instant,
-    ) -> usize {
+    pub fn hear<R: Role>(&mut self, conn: &mut Connection<R>, bytes: &[u8], now: Instant) -> usize {
         let mut taken = 0;
         while taken < bytes.len() {
             let before = heap();
@@ -169,9 +164,7 @@ impl Cost {
         usage.steps += steps() - work;
         usage.provoked += conn.output().len().saturating_sub(waiting) as u64;
         usage.largest_look = usage.largest_look.max(allocated);
-        usage.peak = usage
-            .peak
-            .max(self.owned + made + allocated.cast_signed());
+        usage.peak = usage.peak.max(self.owned + made + allocated.cast_signed());
         assert!(
             allocated <= LOOK + LOOK_PER_BYTE * self.recent(),
             "{allocated} bytes for {len} of input, {:?}",

@@ -17,8 +17,8 @@ use super::{
 use crate::config::ClientConfig;
 use crate::connection::cx::Cx;
 use crate::error::{Error, PeerError, printable};
-use crate::limits::ROUND_TEXT_LEN;
 use crate::key::{PrivateKey, PublicKey};
+use crate::limits::ROUND_TEXT_LEN;
 use crate::log::{LogLayer, LogLevel};
 use crate::msg::Message;
 use crate::msg::auth::{

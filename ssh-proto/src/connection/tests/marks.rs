@@ -4,8 +4,8 @@ use super::*;
 use crate::crypto::drbg::Drbg;
 use crate::error::Misuse;
 use crate::limits::{
-    DATA_MARK, EXT_INFO_LEN, OWN_HELD_MARK, PACKET_DATA_LEN, PING_LEN, REPLY_MARK, REPLY_MARK_BEFORE_AUTH,
-    REQUEST_MARK, RESUME_MARK, RESUME_MARK_BEFORE_AUTH,
+    DATA_MARK, EXT_INFO_LEN, OWN_HELD_MARK, PACKET_DATA_LEN, PING_LEN, REPLY_MARK,
+    REPLY_MARK_BEFORE_AUTH, REQUEST_MARK, RESUME_MARK, RESUME_MARK_BEFORE_AUTH,
 };
 use crate::msg::Rest;
 use crate::msg::transport::{ExtInfo, Ping, Pong};
