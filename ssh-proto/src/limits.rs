@@ -13,7 +13,9 @@ pub const SOCKS_NAME_LEN: usize = 255;
 
 /// The bounds of one connection. Lengths are in bytes.
 ///
-/// The defaults take every correct peer that is known; a caller may tighten or widen them.
+/// The defaults take every correct peer that is known; a caller may tighten or widen them. With them a connection takes
+/// 128 KiB of heap at the most until the user is authenticated, whatever the peer sends, when log records are taken or not
+/// kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Limits {

@@ -142,6 +142,11 @@ impl<R: Victim> Hostile<R> {
         self.cost.set_reader(len);
     }
 
+    /// From now on so many bytes are handed over at once, by the same reader.
+    pub const fn in_pieces_of(&mut self, len: usize) {
+        self.segment = len;
+    }
+
     /// Says a payload, and lets the victim answer. `false`: the victim takes no more bytes now.
     pub fn say(&mut self, payload: &[u8]) -> bool {
         self.queue(payload);
