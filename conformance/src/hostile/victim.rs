@@ -83,11 +83,9 @@ impl Victim for ClientRole {
             }
             ClientEvent::PromptsReceived(prompts) => manners.held = Some(Held::Prompts(prompts)),
             ClientEvent::Channel(id) => manners.channel(conn, id),
-            ClientEvent::OpenRequested(request) => {
-                if manners.accepts {
-                    let id = conn.accept_open(request, b"").expect("an open question");
-                    manners.channels.push(id);
-                }
+            ClientEvent::OpenRequested(request) if manners.accepts => {
+                let id = conn.accept_open(request, b"").expect("an open question");
+                manners.channels.push(id);
             }
             ClientEvent::GlobalRequested(request) => {
                 if let Some(token) = request.token {
@@ -119,11 +117,9 @@ impl Victim for ServerRole {
                 }
             }
             ServerEvent::Channel(id) => manners.channel(conn, id),
-            ServerEvent::OpenRequested(request) => {
-                if manners.accepts {
-                    let id = conn.accept_open(request, b"").expect("an open question");
-                    manners.channels.push(id);
-                }
+            ServerEvent::OpenRequested(request) if manners.accepts => {
+                let id = conn.accept_open(request, b"").expect("an open question");
+                manners.channels.push(id);
             }
             ServerEvent::GlobalRequested(request) => {
                 if let Some(token) = request.token {
