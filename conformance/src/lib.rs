@@ -8,6 +8,7 @@ pub mod capture;
 pub mod commands;
 pub mod forwarding;
 pub mod forwards;
+pub mod hostile;
 pub mod logins;
 pub mod ours;
 pub mod pair;

@@ -12,6 +12,7 @@ use crate::limits::Limits;
 use crate::log::{Log, LogLayer, LogLevel, LogSubject};
 use crate::packet::Input;
 use crate::packet::output::Output;
+use crate::steps::count_turn;
 
 use super::global::Globals;
 use super::handle::Handle;
@@ -315,6 +316,7 @@ impl Channels {
     pub(crate) fn flush_owed<E: From<Notice>>(&mut self, cx: &mut Cx<'_, E>) {
         let mut io = Io::of(cx);
         for _ in 0..self.shared.owed.len() {
+            count_turn();
             if !io.out.is_open() {
                 break;
             }
@@ -343,6 +345,7 @@ impl Channels {
         self.shared.grown = Vec::new();
         self.shared.review = None;
         for id in self.slots.ids() {
+            count_turn();
             let Some(state) = self.slots.get_mut(id) else {
                 continue;
             };
@@ -400,6 +403,7 @@ impl Channels {
     /// Passes on what waits to be told. Commands on a channel can leave something here.
     pub(crate) fn announce<E: From<Notice>>(&mut self, events: &mut Events<E>) {
         while let Some(notice) = self.shared.ready.pop_front() {
+            count_turn();
             events.push(notice);
         }
     }
@@ -411,6 +415,7 @@ impl Channels {
         let touched = &mut shared.touched;
         let input = shared.blocks.settle(input, |blocks, block| {
             for slot in touched.iter() {
+                count_turn();
                 if let Some(state) = slots.at(*slot) {
                     state.data.unblock(blocks, block);
                     state.stderr.unblock(blocks, block);
@@ -426,6 +431,7 @@ impl Channels {
 
     fn compact(&mut self) {
         for state in self.slots.iter_mut() {
+            count_turn();
             state.data.compact(&mut self.shared.blocks);
             state.stderr.compact(&mut self.shared.blocks);
         }
@@ -441,6 +447,7 @@ impl Channels {
         let Self { slots, shared } = self;
         if shared.blocks.is_stirred() {
             for state in slots.iter_mut() {
+                count_turn();
                 state.data.compact(&mut shared.blocks);
                 state.stderr.compact(&mut shared.blocks);
                 state.data.trim();

@@ -108,6 +108,7 @@ impl Opener {
         let Some(whole) = bytes.get_mut(..len) else {
             return Ok(Opened::NeedMore(len));
         };
+        crate::steps::count_bytes(len);
         let (packet, tag) = whole.split_at_mut_checked(end).ok_or(bad_length)?;
         self.unprotect(packet, tag)?;
         self.length = None;
