@@ -321,4 +321,6 @@ impl MlKem for Library {
 #[cfg(test)]
 mod known_answers;
 #[cfg(test)]
+mod mpints;
+#[cfg(test)]
 mod tests;

@@ -1,3 +1,5 @@
+mod framing;
+
 use proptest::prelude::*;
 
 use super::keys::DirectionKeys;
