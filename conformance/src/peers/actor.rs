@@ -48,6 +48,29 @@ impl Actor {
         &ACTOR
     }
 
+    /// russh 0.65.
+    ///
+    /// # Panics
+    /// If it does not start.
+    #[must_use]
+    pub fn russh() -> &'static Self {
+        static ACTOR: LazyLock<Actor> = LazyLock::new(|| {
+            let this = env::current_exe().unwrap_or_default();
+            // This program is in TARGET/debug/deps or TARGET/debug.
+            let program = this
+                .ancestors()
+                .map(|folder| folder.join("peers/russh/release/russh-peer"))
+                .find(|path| path.is_file())
+                .unwrap_or_else(|| {
+                    panic!("the program on russh is not built: run `conformance/test`")
+                });
+            let mut command = Command::new(program);
+            command.env_clear().arg("actor");
+            Actor::start("russh", "0.65.", command)
+        });
+        &ACTOR
+    }
+
     /// A script of `peers`.
     fn python(name: &'static str, version: &str) -> Self {
         let root = unpacked("python");

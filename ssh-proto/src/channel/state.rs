@@ -199,7 +199,7 @@ impl State {
         let slot = self.id.slot;
         let combined = self.combined;
         let Some(queue) = self.queue_mut(stream).filter(|queue| !queue.discards()) else {
-            self.recv.consume(len);
+            shared.repay(self.recv.consume(len));
             return;
         };
         let was_empty = queue.is_empty();
@@ -227,7 +227,7 @@ impl State {
             return 0;
         };
         let len = take(queue, shared);
-        self.recv.consume(u32::try_from(len).unwrap_or(u32::MAX));
+        shared.repay(self.recv.consume(u32::try_from(len).unwrap_or(u32::MAX)));
         // What was announced and is gone needs no announcement any more.
         self.pending.data &= !self.data.is_empty();
         self.pending.stderr &= !self.stderr.is_empty();
@@ -246,7 +246,7 @@ impl State {
             }
             if self.data.discards() {
                 let len = self.data.clear(&mut shared.blocks);
-                self.recv.consume(u32::try_from(len).unwrap_or(u32::MAX));
+                shared.repay(self.recv.consume(u32::try_from(len).unwrap_or(u32::MAX)));
                 self.pending.data = false;
             }
         }
@@ -327,7 +327,7 @@ impl State {
                 || self.resized.is_some()
                 || self.local_eof == Say::Owed
                 || self.local_close == Say::Owed
-                || (self.credits() && self.recv.credit_due()))
+                || (self.credits() && self.recv.is_due()))
     }
 
     /// Sends what is owed if the output takes it, and joins the list of those that owe otherwise.
@@ -351,8 +351,10 @@ impl State {
 
     fn say(&mut self, shared: &mut Shared, io: &mut Io<'_>) {
         let recipient_channel = self.peer;
+        if self.credits() && self.recv.is_due() {
+            shared.grow(self.id, &mut self.recv, io);
+        }
         if self.credits() && self.recv.credit_due() {
-            shared.grow(&mut self.recv, io);
             io.out.must(&msg::ChannelWindowAdjust {
                 recipient_channel,
                 bytes_to_add: self.recv.grant(io.now),

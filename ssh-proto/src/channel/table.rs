@@ -18,7 +18,7 @@ use super::handle::Handle;
 use super::recv::Blocks;
 use super::slots::Slots;
 use super::state::{Phase, State};
-use super::window::{RecvWindow, first_window, sample, sure_window};
+use super::window::{REVIEW, RecvWindow, first_window, sample, sure_window};
 use super::write::Writers;
 use super::{ChannelId, Notice};
 
@@ -97,6 +97,9 @@ pub(super) struct Shared {
     /// What all receive windows cost, and how many they are.
     charged: u64,
     windows: usize,
+    /// Channels whose receive windows have grown, and when they are looked at next.
+    grown: Vec<ChannelId>,
+    review: Option<Instant>,
     /// The shortest round trip seen: credit until its first use, an open until its answer.
     pub(super) rtt: Option<Duration>,
     /// The last open of ours, and when it was sent.
@@ -144,14 +147,24 @@ impl Shared {
     }
 
     /// Doubles a receive window that limits its sender, within the budget.
-    pub(super) fn grow(&mut self, window: &mut RecvWindow, io: &Io<'_>) {
+    pub(super) fn grow(&mut self, id: ChannelId, window: &mut RecvWindow, io: &Io<'_>) {
         if window.limits_sender(io.now, self.rtt) {
-            let left = u32::try_from(self.budget(io.limits)).unwrap_or(u32::MAX);
+            let left = self.budget(io.limits).saturating_add(window.debt().into());
+            let left = u32::try_from(left).unwrap_or(u32::MAX);
             let target = window.target().saturating_add(window.target().min(left));
             self.resize(window, |window| {
                 window.grow(target.min(io.limits.window));
             });
+            if window.begin_review() {
+                self.grown.push(id);
+                self.review = self.review.or_else(|| io.now.checked_add(REVIEW));
+            }
         }
+    }
+
+    /// Consumption paid what was owed to the budget.
+    pub(super) fn repay(&mut self, paid: u32) {
+        self.refund(paid.into());
     }
 
     pub(super) fn resize(&mut self, window: &mut RecvWindow, resize: impl FnOnce(&mut RecvWindow)) {
@@ -219,6 +232,8 @@ impl Channels {
                 next_serial: 0,
                 charged: 0,
                 windows: 0,
+                grown: Vec::new(),
+                review: None,
                 rtt: None,
                 open_sent: None,
                 strays: 0,
@@ -303,6 +318,8 @@ impl Channels {
         self.shared.writers = Writers::default();
         self.shared.globals = Globals::default();
         self.shared.open_questions = 0;
+        self.shared.grown = Vec::new();
+        self.shared.review = None;
         for id in self.slots.ids() {
             let Some(state) = self.slots.get_mut(id) else {
                 continue;
@@ -321,7 +338,7 @@ impl Channels {
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
         // The oldest open comes first; all have the same time.
         let open = self.shared.opening.front().and_then(|(at, _)| *at);
-        [open, self.shared.writers.recheck]
+        [open, self.shared.writers.recheck, self.shared.review]
             .into_iter()
             .flatten()
             .min()
@@ -331,7 +348,31 @@ impl Channels {
         let mut io = Io::of(cx);
         self.expire_opens(&mut io);
         self.expire_turns(&io);
+        self.review_windows(io.now);
         self.announce(cx.events);
+    }
+
+    /// Receive windows that have grown and are not used any more shrink.
+    fn review_windows(&mut self, now: Instant) {
+        let Self { slots, shared } = self;
+        if shared.review.is_none_or(|review| review > now) {
+            return;
+        }
+        shared.grown = std::mem::take(&mut shared.grown)
+            .into_iter()
+            .filter(|id| {
+                let mut again = false;
+                if let Some(state) = slots.get_mut(*id) {
+                    shared.resize(&mut state.recv, |window| again = window.review());
+                }
+                again
+            })
+            .collect();
+        shared.review = if shared.grown.is_empty() {
+            None
+        } else {
+            now.checked_add(REVIEW)
+        };
     }
 
     /// Passes on what waits to be told. Commands on a channel can leave something here.
@@ -442,6 +483,7 @@ impl Channels {
             + shared.opening.capacity()
             + shared.touched.capacity()
             + shared.writers.footprint()
+            + shared.grown.capacity()
             + self.slots.iter().map(State::footprint).sum::<usize>()
     }
 }

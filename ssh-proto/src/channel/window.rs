@@ -2,10 +2,21 @@
 //!
 //! What a channel may cost this side is `granted + unread + owed`, which is the window's target (plus the debt of a
 //! target that was lowered): credit comes back only by consumption, so a reader that stops bounds its sender.
+//!
+//! The budget of a connection, with the default limits: 64 MiB, of which half is shared equally (32 KiB for each of 1,024
+//! channels) and the other half goes to whoever needs more. A channel begins with 2 MiB while there is plenty, and grows
+//! up to 32 MiB while its window is what limits the sender: enough for 335 MB/s on a path of 100 ms, where 2 MiB allow
+//! 21. A window that has grown and is not used any more shrinks again. Credit cannot be taken back: it is not given again
+//! when it was used, unless the rate shows that it is needed.
 
 use std::time::{Duration, Instant};
 
 use crate::limits::{FIRST_WINDOW, Limits, MAX_PACKET, SURE_WINDOW};
+
+/// A WINDOW_ADJUST never waits for more than this: the sender of a large window would stand still meanwhile.
+const MOST_OWED: u32 = 512 * 1024;
+/// A window that has grown is looked at so often: when less than a whole of it was consumed since, it is too large.
+pub(crate) const REVIEW: Duration = Duration::from_secs(10);
 
 /// The window that every channel gets, however many there are: half of the budget is set aside for that.
 pub(crate) fn sure_window(limits: &Limits) -> u32 {
@@ -39,6 +50,8 @@ pub(crate) struct RecvWindow {
     /// What the next consumption does not give back, because the target was lowered.
     debt: u32,
     target: u32,
+    /// The target at first.
+    first: u32,
     none: bool,
     /// The caller chose the target.
     fixed: bool,
@@ -48,6 +61,8 @@ pub(crate) struct RecvWindow {
     probe: Option<(u64, Instant)>,
     /// Bytes consumed when the current measurement of the rate began, and when.
     epoch: Option<(u64, Instant)>,
+    /// Bytes consumed at the last review. `None`: there is nothing to review.
+    reviewed: Option<u64>,
 }
 
 impl RecvWindow {
@@ -67,11 +82,13 @@ impl RecvWindow {
             owed: 0,
             debt: 0,
             target: size,
+            first: size,
             fixed: false,
             received: 0,
             consumed: 0,
             probe: None,
             epoch: None,
+            reviewed: None,
         }
     }
 
@@ -109,22 +126,36 @@ impl RecvWindow {
         true
     }
 
-    /// Data was read, or dropped: its credit is owed to the peer.
-    pub(crate) fn consume(&mut self, len: u32) {
+    /// Data was read, or dropped: its credit is owed to the peer. Says by how much less the budget is charged.
+    pub(crate) fn consume(&mut self, len: u32) -> u32 {
         let len = len.min(self.unread);
         self.unread = self.unread.saturating_sub(len);
         self.consumed = self.consumed.saturating_add(u64::from(len));
         let paid = len.min(self.debt);
         self.debt = self.debt.saturating_sub(paid);
         self.owed = self.owed.saturating_add(len.saturating_sub(paid));
+        paid
     }
 
-    /// Whether so much is owed that a WINDOW_ADJUST is worth its packet: a quarter of the window, or three packets
-    /// where that is more, but never above half, so that a sender on a long path gets its credit in time and a reader
-    /// that consumed everything never leaves it waiting.
+    /// Whether so much is owed that a WINDOW_ADJUST is worth its packet: a quarter of the window, but no more than
+    /// [`MOST_OWED`], or three packets where that is more, but never above half, so that a sender on a long path gets
+    /// its credit in time and a reader that consumed everything never leaves it waiting.
     pub(crate) fn credit_due(&self) -> bool {
         let three = MAX_PACKET.saturating_mul(3);
-        self.owed > 0 && self.owed >= (self.target / 2).min(three).max(self.target / 4)
+        let quarter = (self.target / 4).min(MOST_OWED);
+        self.owed > 0 && self.owed >= (self.target / 2).min(three).max(quarter)
+    }
+
+    /// Whether anything is to be done about the window: credit is due, or it was lowered and is used by the whole, so
+    /// that it may have to grow again.
+    pub(crate) fn is_due(&self) -> bool {
+        self.credit_due() || (self.debt > 0 && !self.fixed && self.is_measured())
+    }
+
+    /// A whole window was consumed since the measurement of the rate began.
+    fn is_measured(&self) -> bool {
+        self.epoch
+            .is_some_and(|(start, _)| self.consumed.saturating_sub(start) >= u64::from(self.target))
     }
 
     /// Turns what is owed into a grant, which is to be sent now.
@@ -137,14 +168,11 @@ impl RecvWindow {
         std::mem::take(&mut self.owed)
     }
 
-    /// Whether the last whole window was consumed within two round trips. Asked whenever credit is due.
+    /// Whether the last whole window was consumed within two round trips. Asked whenever something is due.
     pub(crate) fn limits_sender(&mut self, now: Instant, rtt: Option<Duration>) -> bool {
-        let Some((start, at)) = self.epoch else {
+        let Some((_, at)) = self.epoch.filter(|_| !self.fixed && self.is_measured()) else {
             return false;
         };
-        if self.fixed || self.consumed.saturating_sub(start) < u64::from(self.target) {
-            return false;
-        }
         self.epoch = Some((self.consumed, now));
         rtt.is_some_and(|rtt| now.saturating_duration_since(at) <= rtt.saturating_mul(2))
     }
@@ -158,10 +186,40 @@ impl RecvWindow {
         self.target = self.target.max(target);
     }
 
+    /// The window has grown, and was not on the list of those that are reviewed.
+    pub(crate) const fn begin_review(&mut self) -> bool {
+        let begins = self.reviewed.is_none();
+        self.reviewed = Some(self.consumed);
+        begins
+    }
+
+    /// Shrinks the window to its first size when less than a whole was consumed since the last review. Whether it is to
+    /// be reviewed again.
+    pub(crate) fn review(&mut self) -> bool {
+        let Some(last) = self.reviewed.take() else {
+            return false;
+        };
+        if self.fixed || self.target <= self.first {
+            return false;
+        }
+        if self.consumed.saturating_sub(last) < u64::from(self.target) {
+            self.lower(self.first);
+            // The next measurement is one of the new target.
+            self.epoch = None;
+            return false;
+        }
+        self.reviewed = Some(self.consumed);
+        true
+    }
+
     /// Sets the target for good. What was granted cannot be taken back: a lower target holds back later credit.
     pub(crate) fn fix(&mut self, target: u32) {
         self.fixed = true;
         self.grow(target);
+        self.lower(target);
+    }
+
+    fn lower(&mut self, target: u32) {
         let less = self.target.saturating_sub(target);
         let unpaid = less.saturating_sub(self.owed.min(less));
         self.owed = self.owed.saturating_sub(less);
@@ -171,6 +229,11 @@ impl RecvWindow {
 
     pub(crate) const fn target(&self) -> u32 {
         self.target
+    }
+
+    /// By how much the target may grow without a charge to the budget.
+    pub(crate) const fn debt(&self) -> u32 {
+        self.debt
     }
 }
 
@@ -307,7 +370,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_credit_is_lost_or_invented(steps in prop::collection::vec((0_u8..5, 0_u32..40_000), 1..200)) {
+        fn no_credit_is_lost_or_invented(steps in prop::collection::vec((0_u8..7, 0_u32..40_000), 1..200)) {
             let now = crate::channel::tests::start();
             let mut window = RecvWindow::new(100_000);
             let (mut sent, mut granted, mut consumed) = (0_u64, 100_000_u64, 0_u64);
@@ -320,11 +383,18 @@ mod tests {
                     }
                     2 => {
                         let len = u64::from(len).min(sent - consumed);
-                        window.consume(len as u32);
+                        let before = window.charge();
+                        let paid = window.consume(len as u32);
+                        prop_assert_eq!(window.charge() + u64::from(paid), before);
                         consumed += len;
                     }
                     3 if window.credit_due() => granted += u64::from(window.grant(now)),
                     4 => window.fix(len * 4),
+                    5 if window.target() < 1_000_000 => {
+                        window.grow(window.target() + len);
+                        window.begin_review();
+                    }
+                    6 => _ = window.review(),
                     _ => {}
                 }
                 prop_assert_eq!(granted - sent, u64::from(window.granted()));

@@ -110,7 +110,7 @@ impl Options {
     }
 }
 
-fn is_extension(name: &kex::Name) -> bool {
+pub(crate) fn is_extension(name: &kex::Name) -> bool {
     let name = name.as_ref();
     name.starts_with("ext-info-") || name.starts_with("kex-strict-")
 }

@@ -5,6 +5,7 @@
 //! russh-peer client --port P --key FILE [--user USER] [COMMON]... HOST COMMAND
 //! russh-peer handshakes --port P --key FILE [--user USER] [COMMON]... HOST COUNT COMMAND
 //! russh-peer idle --port P --key FILE [--user USER] [COMMON]... HOST COUNT
+//! russh-peer actor                                                         for the tests: does what it is told
 //! ```
 //!
 //! Common: `--runtime current|multi` (Tokio's flavour, default multi), `--cipher NAME`, `--kex NAME`: only that one.
@@ -13,6 +14,7 @@
 //! `Bytes` without a copy, packets taken from the channel one by one. Any host key is trusted: these programs talk to
 //! those that the benchmark has started.
 
+mod actor;
 mod client;
 mod common;
 mod handshakes;
@@ -44,6 +46,7 @@ fn run() -> Result<ExitCode, Failure> {
         Some("client") => runtime.block_on(client::run(options)),
         Some("handshakes") => runtime.block_on(handshakes::run(options)),
         Some("idle") => runtime.block_on(idle::run(options)),
-        _ => Err("which part? server, client, handshakes or idle".into()),
+        Some("actor") => runtime.block_on(actor::run()),
+        _ => Err("which part? server, client, handshakes, idle or actor".into()),
     }
 }

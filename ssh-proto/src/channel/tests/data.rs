@@ -495,15 +495,11 @@ fn streams_that_wait_for_the_window_are_told_when_it_opens() {
     }
 }
 
-/// A path of 100 ms: the window grows, and the reader's own pace is what stops it.
-#[test]
-fn a_window_grows_on_a_long_path_within_limit_and_budget() {
-    let mut pair = limited_window();
-    let (local, peer) = pair.session();
+/// Moves data to the client for so many round trips of 100 ms; all that the server may send arrives half of one later.
+fn bulk(pair: &mut Pair, [local, peer]: [ChannelId; 2], rounds: usize) {
     let chunk = vec![0; 64 * 1024];
-    for _ in 0..60 {
+    for _ in 0..rounds {
         pair.wait(Duration::from_millis(50));
-        // All that the server may send arrives 50 ms later.
         loop {
             while pair.server.server(peer).write(Stream::DATA, &chunk).is_ok() {}
             if deliver(&mut pair.server, &mut pair.client, 64 * 1024).unwrap() == 0 {
@@ -514,7 +510,87 @@ fn a_window_grows_on_a_long_path_within_limit_and_budget() {
         pair.wait(Duration::from_millis(50));
         while deliver(&mut pair.client, &mut pair.server, 64 * 1024).unwrap() > 0 {}
     }
+}
+
+/// The window grows, and the reader's own pace is what stops it.
+#[test]
+fn a_window_grows_on_a_long_path_within_limit_and_budget() {
+    let mut pair = limited_window();
+    let (local, peer) = pair.session();
+    bulk(&mut pair, [local, peer], 60);
     assert_eq!(pair.client.client(local).receive_window(), 12 * 1024 * 1024);
+}
+
+#[test]
+fn a_window_that_has_grown_shrinks_when_it_is_idle_and_grows_again_when_it_is_used() {
+    const MIB: u32 = 1024 * 1024;
+    let mut pair = Pair::new();
+    let (local, peer) = pair.session();
+    bulk(&mut pair, [local, peer], 8);
+    assert_eq!(pair.client.client(local).receive_window(), 32 * MIB);
+    let busy = pair.client.channels.shared.budget(&pair.client.limits);
+    // It is in use.
+    bulk(&mut pair, [local, peer], 200);
+    assert_eq!(pair.client.client(local).receive_window(), 32 * MIB);
+
+    pair.wait(Duration::from_secs(25));
+    assert_eq!(pair.client.client(local).receive_window(), 2 * MIB);
+    assert_eq!(pair.client.channels.poll_timeout(), None, "once");
+    // What was granted cannot be taken back, so the budget has it back when it was used, and not at once.
+    assert!(pair.client.client(local).receive_credit() > 30 * MIB);
+    let budget = pair.client.channels.shared.budget(&pair.client.limits);
+    assert!(budget < busy + u64::from(MIB), "{budget}");
+    let slow = vec![0; MIB as usize];
+    let mut left = slow.len() * 40;
+    while left > 0 {
+        let len = pair.server.server(peer).write(Stream::DATA, &slow);
+        left = left.saturating_sub(len.unwrap_or(0));
+        pair.run();
+        pair.client.client(local).consume(Stream::DATA, usize::MAX);
+        pair.run();
+        pair.wait(Duration::from_millis(50));
+    }
+    assert!(pair.client.client(local).receive_window() <= 2 * MIB);
+    let idle = pair.client.channels.shared.budget(&pair.client.limits);
+    assert_eq!(idle, busy + 30 * u64::from(MIB));
+
+    bulk(&mut pair, [local, peer], 8);
+    assert_eq!(pair.client.client(local).receive_window(), 32 * MIB);
+    assert_eq!(
+        pair.client.channels.shared.budget(&pair.client.limits),
+        busy
+    );
+}
+
+#[test]
+fn who_uses_an_idle_window_fast_has_it_back_before_it_is_used_up() {
+    let mut pair = Pair::new();
+    let (local, peer) = pair.session();
+    bulk(&mut pair, [local, peer], 8);
+    pair.wait(Duration::from_secs(25));
+    assert_eq!(pair.client.client(local).receive_window(), 2 << 20);
+    bulk(&mut pair, [local, peer], 1);
+    assert!(pair.client.client(local).receive_credit() > 30 << 20);
+    assert_eq!(pair.client.client(local).receive_window(), 32 << 20);
+}
+
+#[test]
+fn a_window_that_was_lowered_gives_its_share_of_the_budget_back() {
+    let mut pair = Pair::new();
+    let (local, peer) = pair.session();
+    let all = |pair: &Pair| pair.server.channels.shared.budget(&pair.server.limits);
+    let before = all(&pair);
+    pair.server.server(peer).set_receive_window(65_536);
+    assert_eq!(all(&pair), before, "it was granted");
+    let mut left = 4 << 20;
+    while left > 0 {
+        let len = pair.client.client(local).write(Stream::DATA, &[0; 32_768]);
+        left -= len.unwrap_or(0).min(left);
+        pair.run();
+        pair.server.server(peer).consume(Stream::DATA, usize::MAX);
+        pair.run();
+    }
+    assert_eq!(all(&pair), before + (2 << 20) - 65_536);
 }
 
 fn limited_window() -> Pair {
