@@ -5,6 +5,7 @@
 pub mod app;
 pub mod both_roles;
 pub mod commands;
+pub mod coverage;
 pub mod forwarding;
 pub mod forwards;
 pub mod logins;
