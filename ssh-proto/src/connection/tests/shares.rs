@@ -102,6 +102,9 @@ fn a_ciphertext_for_nobody_gives_no_signature_that_is_right() {
     assert_failed(&mut world, PeerError::HostKeySignature, "ML-KEM");
 }
 
+/// What is done to the host key and the signature of a reply.
+type Change<'a> = dyn Fn(&mut Vec<u8>, &mut Vec<u8>) + 'a;
+
 /// What becomes of a good reply of a server when it is changed.
 fn replied(change: impl FnOnce(&mut Vec<u8>, &mut Vec<u8>)) -> World {
     let mut world = doing(Side::Client, Kex::Curve25519Sha256);
@@ -120,7 +123,7 @@ fn replied(change: impl FnOnce(&mut Vec<u8>, &mut Vec<u8>)) -> World {
 #[test]
 fn a_host_key_is_not_even_shown_before_its_signature_was_right() {
     let other = PrivateKey::generate(KeyKind::Ed25519, &[77; 32]).unwrap();
-    let wrong: [(&str, &dyn Fn(&mut Vec<u8>, &mut Vec<u8>)); 6] = [
+    let wrong: [(&str, &Change<'_>); 6] = [
         ("a bit of the signature", &|_, signature| {
             *signature.last_mut().unwrap() ^= 1;
         }),

@@ -10,8 +10,10 @@ fn rng(seed: u32) -> Drbg {
     Drbg::new(Seed::new(bytes))
 }
 
+type Shape = fn(&[u8]) -> bool;
+
 /// What a secret looks like that is not like others.
-const SHAPES: [(&str, fn(&[u8]) -> bool); 4] = [
+const SHAPES: [(&str, Shape); 4] = [
     ("a zero, then a high bit", |k| k[0] == 0 && k[1] >= 0x80),
     ("a zero, then none", |k| {
         k[0] == 0 && k[1] < 0x80 && k[1] > 0

@@ -376,7 +376,7 @@ mod tests {
             d: Secret::new(digits(&d)),
             iqmp: Secret::new(digits(&iqmp)),
             p: Secret::new(digits(&p)),
-            q: private.q.clone(),
+            q: private.q,
         };
         let signer = RsaSigner::new(RsaPublic { n: &n, e: &e }, &wrong)
             .expect("numbers that belong together");
