@@ -12,6 +12,7 @@ pub mod logins;
 pub mod ours;
 pub mod pair;
 pub mod peers;
+pub mod scenario;
 pub mod suites;
 pub mod tcp;
 pub mod wire;
