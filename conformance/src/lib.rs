@@ -6,6 +6,7 @@ pub mod app;
 pub mod both_roles;
 pub mod capture;
 pub mod commands;
+pub mod coverage;
 pub mod forwarding;
 pub mod forwards;
 pub mod hostile;

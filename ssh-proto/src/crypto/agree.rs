@@ -339,4 +339,6 @@ impl MlKem for Library {
 #[cfg(test)]
 mod known_answers;
 #[cfg(test)]
+mod mpints;
+#[cfg(test)]
 mod tests;

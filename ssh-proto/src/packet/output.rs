@@ -402,6 +402,12 @@ impl Output {
         &self.sealer
     }
 
+    /// All bytes that wait, behind a key exchange as well.
+    #[cfg(test)]
+    pub(crate) const fn waiting(&self) -> usize {
+        self.pending_len().saturating_add(self.held.len())
+    }
+
     /// A fault of the sealing itself, such as a cipher that ran out of nonces. It ends the connection.
     pub(crate) const fn take_fault(&mut self) -> Option<Error> {
         self.failed.take()
