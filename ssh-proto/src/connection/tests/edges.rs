@@ -5,7 +5,9 @@ use super::*;
 use crate::connection::role::Side;
 use crate::crypto::drbg::Drbg;
 use crate::error::DisconnectReason;
+use crate::limits::READ_BEFORE_AUTH;
 use crate::msg::transport::{Disconnect, Ignore, KexInit};
+use crate::packet::Input;
 use crate::packet::output::Output;
 use crate::packet::sealer::Sealer;
 use crate::wire::NameList;
@@ -193,4 +195,18 @@ fn a_list_of_names_has_16_kib_and_not_a_byte_more() {
             );
         }
     }
+}
+
+#[test]
+fn before_authentication_16_kib_are_read_at_once_and_not_a_byte_more() {
+    let mut pair = Pair::default();
+    let room = |pair: &mut Pair, len| {
+        let mut input = pair.server.take_input(Input::with_capacity(len)).unwrap();
+        input.unfilled().len()
+    };
+    for len in [READ_BEFORE_AUTH - 1, READ_BEFORE_AUTH, READ_BEFORE_AUTH + 1] {
+        assert_eq!(room(&mut pair, len), len.min(READ_BEFORE_AUTH));
+    }
+    pair.login();
+    assert_eq!(room(&mut pair, READ_BEFORE_AUTH + 1), READ_BEFORE_AUTH + 1);
 }
