@@ -113,15 +113,17 @@ impl Channels {
         cx: &mut Cx<'_, E>,
     ) -> Result<(), Misuse> {
         self.shared.usable()?;
-        let answer = match answer {
+        // What cannot be sent is a refusal: the token is spent, and every later reply waits behind this one.
+        let (answer, outcome) = match answer {
             Answer::Accept(data) if data.len() > cx.limits.request_len => {
-                return Err(Misuse::Limit("request_len"));
+                (None, Err(Misuse::Limit("request_len")))
             }
-            Answer::Accept(data) if token.wants_port && forward::bound_port(data).is_err() => {
-                return Err(Misuse::Argument("the bound port belongs in the answer"));
-            }
-            Answer::Accept(data) => Some(data),
-            Answer::Refuse => None,
+            Answer::Accept(data) if token.wants_port && forward::bound_port(data).is_err() => (
+                None,
+                Err(Misuse::Argument("the bound port belongs in the answer")),
+            ),
+            Answer::Accept(data) => (Some(data), Ok(())),
+            Answer::Refuse => (None, Ok(())),
         };
         let shared = &mut self.shared;
         shared
@@ -136,7 +138,7 @@ impl Channels {
         if let Err(fault) = shared.globals.send_replies(&mut Io::of(cx)) {
             shared.fault.get_or_insert(fault);
         }
-        Ok(())
+        outcome
     }
 }
 

@@ -77,6 +77,8 @@ impl Channels {
     ) -> Result<ChannelId, Misuse> {
         let id = self.asked(request)?;
         if data.len() > cx.limits.request_len {
+            // The question is spent: nobody could answer it any more.
+            self.refuse_open(request, OpenFailureReason::RESOURCE_SHORTAGE, "", cx)?;
             return Err(Misuse::Limit("request_len"));
         }
         let (state, shared) = self.split(id).ok_or(Misuse::StaleToken)?;

@@ -495,6 +495,10 @@ impl<R: Role> Connection<R> {
     }
 
     /// Grants a channel that the peer asked for. `data` goes into the confirmation; for the standard kinds it is empty.
+    ///
+    /// # Errors
+    /// [`Misuse::Limit`]: the data is longer than [`request_len`](crate::limits::Limits::request_len); the peer is
+    /// refused the channel. The question is answered either way.
     pub fn accept_open(&mut self, request: OpenRequest, data: &[u8]) -> Result<ChannelId, Misuse> {
         note!(self.out, |_| Command::AcceptOpen {
             id: request.id(),
@@ -550,6 +554,11 @@ impl<R: Role> Connection<R> {
     }
 
     /// Answers a request of the peer about the connection.
+    ///
+    /// # Errors
+    /// [`Misuse::Limit`]: the data of the answer is longer than [`request_len`](crate::limits::Limits::request_len).
+    /// [`Misuse::Argument`]: the client wants to know which port was bound, and the data does not tell. In both cases the
+    /// request is refused; it is answered either way.
     pub fn answer_global(
         &mut self,
         token: GlobalRequestToken,

@@ -252,7 +252,7 @@ fn only_what_is_there_can_be_cancelled() {
 #[test]
 fn a_port_is_a_port_in_requests_and_in_replies() {
     let mut pair = Pair::new();
-    let mut ask = |port: u32, want_reply| {
+    let ask = |pair: &mut Pair, port: u32, want_reply| {
         let mut data = b"\0\0\0\0".to_vec();
         data.extend(port.to_be_bytes());
         let request = msg::GlobalRequest {
@@ -263,16 +263,17 @@ fn a_port_is_a_port_in_requests_and_in_replies() {
         pair.server.receives(&request).unwrap();
         (global_request(&mut pair.server), pair.server.numbers())
     };
-    assert_eq!(ask(65_536, true), (None, vec![82]));
+    assert_eq!(ask(&mut pair, 65_536, true), (None, vec![82]));
     // Who wants no reply would not know: it is not granted.
-    assert_eq!(ask(80, false), (None, vec![]));
-    let (request, _) = ask(0, true);
-    let token = request.unwrap().token.unwrap();
+    assert_eq!(ask(&mut pair, 80, false), (None, vec![]));
     for data in [&b""[..], &[0; 4], &[0, 1, 0, 0]] {
+        let (request, _) = ask(&mut pair, 0, true);
+        let token = request.unwrap().token.unwrap();
         assert!(matches!(
             answer(&mut pair.server, &token, Answer::Accept(data)),
             Err(Misuse::Argument(_))
         ));
+        assert_eq!(pair.server.numbers(), [82]);
     }
     let broken = msg::GlobalRequest {
         request_name: "tcpip-forward",

@@ -200,6 +200,89 @@ fn request_len_of_replies() {
     }
 }
 
+#[test]
+fn a_confirmation_that_is_too_long_refuses_the_channel() {
+    let mut pair = small();
+    // Twice: the question is not open any more, and its place is free again.
+    for _ in 0..2 {
+        let local = pair
+            .client
+            .with(|channels, cx| channels.open(OpenChannel::Session, cx))
+            .unwrap();
+        pair.run();
+        let request = open_request(&mut pair.server);
+        let accepted = pair
+            .server
+            .with(|channels, cx| channels.accept_open(&request, &[0; 18], cx));
+        assert_eq!(accepted, Err(TOO_LONG));
+        assert_eq!(pair.server.channels.shared.open_questions, 0);
+        let again = pair
+            .server
+            .with(|channels, cx| channels.accept_open(&request, b"", cx));
+        assert_eq!(again, Err(Misuse::StaleToken));
+        pair.run();
+        assert!(matches!(
+            &pair.client.events_of(local)[..],
+            [ChannelEvent::OpenFailed {
+                reason: OpenFailureReason::RESOURCE_SHORTAGE,
+                ..
+            }]
+        ));
+    }
+}
+
+/// The token of the request about the connection that has come last.
+fn asked(end: &mut End) -> GlobalRequestToken {
+    let asked = end.notices().pop();
+    let Some(Notice::GlobalRequested(GlobalRequestReceived {
+        token: Some(token), ..
+    })) = asked
+    else {
+        panic!("{asked:?}");
+    };
+    token
+}
+
+#[test]
+fn an_answer_that_cannot_be_sent_refuses_and_holds_up_no_later_one() {
+    let mut pair = small();
+    let bad_port = Misuse::Argument("the bound port belongs in the answer");
+    for (port, answer, fault) in [(None, &[0; 18][..], TOO_LONG), (Some(0), b"", bad_port)] {
+        let first = pair
+            .client
+            .with(|channels, cx| match port {
+                None => channels.global_request("own@example.com", b"", true, cx),
+                Some(port) => channels.request_forward(ForwardAddress::tcpip("", port), cx),
+            })
+            .unwrap();
+        pair.run();
+        let token = asked(&mut pair.server);
+        let answered = pair
+            .server
+            .with(|channels, cx| channels.answer_global(&token, Answer::Accept(answer), cx));
+        assert_eq!(answered, Err(fault));
+        assert_eq!(pair.server.channels.shared.globals.forwards.len(), 0);
+        let second = pair
+            .client
+            .with(|channels, cx| channels.global_request("own@example.com", b"", true, cx))
+            .unwrap();
+        pair.run();
+        let token = asked(&mut pair.server);
+        pair.server
+            .with(|channels, cx| channels.answer_global(&token, Answer::Accept(b"yes"), cx))
+            .unwrap();
+        pair.run();
+        let replies = pair.client.notices().into_iter().filter_map(|notice| {
+            let Notice::GlobalReplied { request, reply } = notice else {
+                return None;
+            };
+            Some((request, reply))
+        });
+        let expected = [(first, None), (second, Some(b"yes".to_vec()))];
+        assert!(replies.eq(expected), "{port:?}");
+    }
+}
+
 /// A request for a terminal of the peer is passed on, or refused.
 fn terminal(term: usize, modes: &[u8]) -> bool {
     let limits = Limits {
