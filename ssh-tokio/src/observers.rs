@@ -4,10 +4,12 @@
 
 #[cfg(feature = "keylog")]
 use std::io::Write;
+use std::panic::{self, AssertUnwindSafe};
 #[cfg(feature = "keylog")]
 use std::sync::{Arc, Mutex, PoisonError};
 
 use ssh_proto::Role;
+use ssh_proto::error::DisconnectReason;
 use ssh_proto::log::LogRecord;
 
 use crate::core::Shared;
@@ -32,37 +34,48 @@ impl Observers {
     /// Hands over what there is.
     pub(crate) fn tell<R: Role>(&mut self, shared: &Shared<R>) {
         #[cfg(feature = "replay")]
-        if let Some(callback) = &mut self.recording {
+        guarded(&mut self.recording, shared, |callback| {
             let text = shared.lock().conn.take_recording();
             if let Some(text) = text.filter(|text| !text.is_empty()) {
                 callback(&text);
             }
-        }
+        });
         #[cfg(feature = "keylog")]
-        if let Some(writer) = &self.key_log {
+        guarded(&mut self.key_log, shared, |writer| {
             write_key_log(writer, shared);
-        }
-        let Some(log) = &mut self.log else {
-            return;
-        };
-        loop {
-            let Some(record) = shared.lock().conn.poll_log() else {
-                return;
-            };
-            log(&record);
-        }
+        });
+        guarded(&mut self.log, shared, |log| {
+            loop {
+                let Some(record) = shared.lock().conn.poll_log() else {
+                    return;
+                };
+                log(&record);
+            }
+        });
     }
 
     /// Hands over what is left: nothing follows.
     pub(crate) fn finish<R: Role>(&mut self, shared: &Shared<R>) {
         self.tell(shared);
         #[cfg(feature = "replay")]
-        if let Some(callback) = &mut self.recording {
+        guarded(&mut self.recording, shared, |callback| {
             let rest = shared.lock().conn.finish_recording();
             if let Some(text) = rest {
                 callback(&text);
             }
-        }
+        });
+    }
+}
+
+/// Runs what others wrote, outside the lock. A panic ends this connection and no other, and what has panicked is not
+/// called again: the last call comes from a destructor, where a second panic would end the process.
+fn guarded<T, R: Role>(observer: &mut Option<T>, shared: &Shared<R>, call: impl FnOnce(&mut T)) {
+    let Some(alive) = observer else {
+        return;
+    };
+    if panic::catch_unwind(AssertUnwindSafe(|| call(alive))).is_err() {
+        *observer = None;
+        shared.disconnect(DisconnectReason::BY_APPLICATION, "internal error");
     }
 }
 
