@@ -129,7 +129,9 @@ pub(crate) struct Core<R: Role> {
 impl<R: Role> Core<R> {
     /// Takes every event out of the state machine and notes whom it concerns.
     pub(crate) fn dispatch(&mut self) {
+        let mut some = false;
         while let Some(event) = self.conn.poll_event() {
+            some = true;
             match (self.sort)(event) {
                 Sorted::Channel(id) => {
                     self.channel_events(id);
@@ -144,13 +146,15 @@ impl<R: Role> Core<R> {
                 Sorted::Call(event) => self.calls.push_back(Call::Event(event)),
                 Sorted::Pong => self.pongs += 1,
                 Sorted::Rekeyed => self.rekeys += 1,
-                Sorted::Unblocked => {
-                    self.waiters.wake(Wish::ROOM, &mut self.wakes);
-                    continue;
-                }
+                Sorted::Unblocked => continue,
                 Sorted::Over(error) => self.end(error),
             }
             self.waiters.wake(Wish::STATE, &mut self.wakes);
+        }
+        if some {
+            // Any of them may be the answer that the next request waits for. Without one nobody is woken: two that wait
+            // would wake each other for ever.
+            self.waiters.wake(Wish::ROOM, &mut self.wakes);
         }
     }
 

@@ -226,6 +226,8 @@ where
                 out.clear();
             }
             *sent = 0;
+            // Input that had no room for its replies was looked at now: some of it may have been answers.
+            core.waiters.wake(Wish::ROOM, &mut core.wakes);
             true
         });
         if some {
