@@ -11,13 +11,13 @@ use std::time::Instant;
 
 use ssh_proto::error::DisconnectReason;
 use ssh_proto::{
-    ChannelEvent, ChannelId, ChannelRequest, Connection, Draft, Misuse, Received, RequestId,
-    RequestToken, Role, Seed, Stream, WriteError,
+    ChannelEvent, ChannelId, ChannelRequest, Connection, Draft, Misuse, OpenFailureReason,
+    OpenRequest, Received, RequestId, RequestToken, Role, Seed, Stream, WriteError,
 };
 
 use crate::Error;
 use crate::ExitStatus;
-use crate::forward::Routes;
+use crate::forward::{Offered, Routes};
 use crate::waiters::{Waiters, Wakes, Wish};
 
 /// Calls that wait for the attendant; beyond it nothing is read. A peer cannot make this queue grow.
@@ -42,6 +42,8 @@ pub(crate) enum Sorted<E> {
     Question(E),
     /// For the attendant.
     Call(E),
+    /// A channel that the server of a client asks for.
+    Open(OpenRequest),
     /// The answer to a PING.
     Pong,
     Rekeyed,
@@ -55,6 +57,8 @@ pub(crate) type Sort<R> = fn(<R as Role>::Event) -> Sorted<<R as Role>::Event>;
 /// Something that the attendant has to do.
 pub(crate) enum Call<R: Role> {
     Event(R::Event),
+    /// On a client: a channel that is none of its forwards'.
+    Open(OpenRequest),
     Requested {
         channel: ChannelId,
         request: ChannelRequest,
@@ -144,6 +148,7 @@ impl<R: Role> Core<R> {
                 }
                 Sorted::Question(event) => self.inbox.push_back(event),
                 Sorted::Call(event) => self.calls.push_back(Call::Event(event)),
+                Sorted::Open(request) => self.offer(request),
                 Sorted::Pong => self.pongs += 1,
                 Sorted::Rekeyed => self.rekeys += 1,
                 Sorted::Unblocked => continue,
@@ -155,6 +160,19 @@ impl<R: Role> Core<R> {
             // Any of them may be the answer that the next request waits for. Without one nobody is woken: two that wait
             // would wake each other for ever.
             self.waiters.wake(Wish::ROOM, &mut self.wakes);
+        }
+    }
+
+    /// At once, under the lock that takes forwards away: what one of them was to have is offered to nobody else.
+    fn offer(&mut self, request: OpenRequest) {
+        match self.routes.offer(request) {
+            Offered::Taken => {}
+            Offered::Refused(request) => {
+                let reason = OpenFailureReason::ADMINISTRATIVELY_PROHIBITED;
+                // It fails only when the connection has ended.
+                _ = self.conn.refuse_open(request, reason, "");
+            }
+            Offered::Unknown(request) => self.calls.push_back(Call::Open(request)),
         }
     }
 
@@ -579,14 +597,15 @@ impl<R: Role> Shared<R> {
     /// the driver polls the attendant whenever there may be a call, or room for what `tidy` left undone.
     pub(crate) async fn next_call(&self, tidy: fn(&mut Core<R>)) -> Option<Call<R>> {
         std::future::poll_fn(|_| {
-            let mut core = self.lock();
-            tidy(&mut core);
-            let call = core.calls.pop_front();
-            core.attending = call.is_some();
-            match call {
-                None if core.over.is_none() => Poll::Pending,
-                call => Poll::Ready(call),
-            }
+            self.act(|core| {
+                tidy(core);
+                let call = core.calls.pop_front();
+                core.attending = call.is_some();
+                match call {
+                    None if core.over.is_none() => Poll::Pending,
+                    call => Poll::Ready(call),
+                }
+            })
         })
         .await
     }

@@ -45,7 +45,8 @@ impl<R: Role> PendingChannel<R> {
     ///
     /// # Errors
     ///
-    /// The connection has ended.
+    /// The connection has ended. Or the data is longer than
+    /// [`request_len`](ssh_proto::limits::Limits::request_len); the channel is refused then.
     pub fn accept_with(mut self, data: &[u8]) -> Result<Channel<R>, Error> {
         self.pending.accept(data)
     }
@@ -86,9 +87,13 @@ impl<R: Role> Pending<R> {
             return Err(Error::Misuse(Misuse::StaleToken));
         };
         let id = self.owner.shared.act(|core| {
-            let id = core.conn.accept_open(request, data)?;
+            // What was too long has refused the channel.
+            let id = core
+                .conn
+                .accept_open(request, data)
+                .map_err(|misuse| core.over.clone().unwrap_or(Error::Misuse(misuse)))?;
             core.add_channel(id, true);
-            Ok::<_, Misuse>(id)
+            Ok::<_, Error>(id)
         })?;
         Ok(Channel::new(Arc::clone(&self.owner), id))
     }

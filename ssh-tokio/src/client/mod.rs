@@ -480,9 +480,8 @@ fn sort(event: ClientEvent) -> Sorted<ClientEvent> {
         ClientEvent::PongReceived(_) => Sorted::Pong,
         ClientEvent::Rekeyed => Sorted::Rekeyed,
         ClientEvent::Unblocked => Sorted::Unblocked,
-        ClientEvent::OpenRequested(_)
-        | ClientEvent::GlobalRequested(_)
-        | ClientEvent::HostKeyOffered(_) => Sorted::Call(event),
+        ClientEvent::OpenRequested(request) => Sorted::Open(request),
+        ClientEvent::GlobalRequested(_) | ClientEvent::HostKeyOffered(_) => Sorted::Call(event),
         _ => Sorted::Question(event),
     }
 }
@@ -513,16 +512,7 @@ impl Attendee {
                         };
                     });
                 }
-                Call::Event(ClientEvent::OpenRequested(request)) => {
-                    let offered = shared.act(|core| {
-                        let offered = core.routes.offer(request);
-                        core.waiters.wake(Wish::STATE, &mut core.wakes);
-                        offered
-                    });
-                    if let Err(request) = offered {
-                        self.asked.open(&shared, &self.owner, request);
-                    }
-                }
+                Call::Open(request) => self.asked.open(&shared, &self.owner, request),
                 Call::Event(ClientEvent::GlobalRequested(request)) => {
                     self.asked.global(&shared, request);
                 }

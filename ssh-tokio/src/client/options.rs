@@ -148,7 +148,8 @@ impl ClientOptions {
     /// The server asks for a channel: of a kind that the configuration lists
     /// ([`channel_kinds`](ssh_proto::config::Extensions::channel_kinds)), or because of a
     /// [`Client::request_forward`](crate::Client::request_forward). Dropping what is handed out refuses. Without this
-    /// callback all are refused but those of [`Client::forward_remote`](crate::Client::forward_remote) and its like.
+    /// callback all are refused but those of [`Client::forward_remote`](crate::Client::forward_remote) and its like, which
+    /// never come here. The first channel of a `request_forward` may come before that has returned its id.
     ///
     /// This callback and the two that follow are called one after the other, by the driver: leave a channel to a task.
     #[must_use]
@@ -173,7 +174,8 @@ impl ClientOptions {
 
     /// A request of the server about the connection, of a name that the configuration lists
     /// ([`global_requests`](ssh_proto::config::Extensions::global_requests)). `Some` accepts it, with the data of the
-    /// reply. Without it they are refused.
+    /// reply; data longer than [`request_len`](ssh_proto::limits::Limits::request_len) refuses. Without it they are
+    /// refused.
     #[must_use]
     pub fn check_global_request(
         mut self,

@@ -148,8 +148,11 @@ impl Client {
     /// with where the server listens. What the address means is told at [`ForwardAddress::Tcpip`];
     /// [`forward_remote`](Self::forward_remote) and its like do everything.
     ///
-    /// Cancellation: the request was sent or it was not; its answer is thrown away, and channels that come of it are
-    /// offered all the same.
+    /// The first channel may come before this returns: whoever does not know the id yet goes by the address in
+    /// [`OpenKind`].
+    ///
+    /// Cancellation: the server is asked not to listen, once it has answered; channels that come until then are refused
+    /// from now on.
     ///
     /// # Errors
     ///
@@ -158,17 +161,8 @@ impl Client {
         &self,
         address: ForwardAddress,
     ) -> Result<(RequestId, ForwardAddress), Error> {
-        let (forward, _) = ask_global(self.shared(), "forwarding", |core| {
-            core.conn.request_forward(address.clone(), now())
-        })
-        .await?;
-        let bound = self.shared().act(|core| {
-            core.conn
-                .forward(forward)
-                .cloned()
-                .ok_or_else(|| core.ended())
-        })?;
-        Ok((forward, bound))
+        let (route, bound) = self.ask_forward(address, false).await?;
+        Ok((route.keep(), bound))
     }
 
     /// Has the server listen there no more; the id is that of [`request_forward`](Self::request_forward). Channels that are
@@ -199,7 +193,8 @@ impl Client {
             .wait(Interest::Connection(Wish::ROOM), |core| {
                 match core.conn.no_more_sessions(now()) {
                     Err(misuse) if must_wait(misuse) => None,
-                    other => Some(other.map_err(Error::Misuse)),
+                    Err(misuse) => Some(Err(core.over.clone().unwrap_or(Error::Misuse(misuse)))),
+                    Ok(()) => Some(Ok(())),
                 }
             })
             .await?
@@ -242,12 +237,15 @@ impl Client {
         })
     }
 
-    /// `target`: `None` asks each connection.
-    async fn forward_from(
+    /// Has the server listen. With `served` the channels that come of it wait for whoever serves them; they are offered
+    /// otherwise. The second thing that is returned is where it listens.
+    ///
+    /// Cancellation: the server is asked not to listen, once it has answered.
+    async fn ask_forward(
         &self,
         address: ForwardAddress,
-        target: Option<ForwardTarget>,
-    ) -> Result<Forward, Error> {
+        served: bool,
+    ) -> Result<(Route, ForwardAddress), Error> {
         let request = self
             .shared()
             .wait(Interest::Connection(Wish::ROOM), |core| {
@@ -256,8 +254,10 @@ impl Client {
                     Err(misuse) => Some(Err(core.over.clone().unwrap_or(Error::Misuse(misuse)))),
                     Ok(request) => {
                         core.replies.insert(request, None);
-                        // Before the reply, since the first connection may come right behind it.
-                        core.routes.waiting.insert(request, VecDeque::new());
+                        if served {
+                            // Before the reply, since the first connection may come right behind it.
+                            core.routes.waiting.insert(request, VecDeque::new());
+                        }
                         Some(Ok(request))
                     }
                 }
@@ -266,17 +266,28 @@ impl Client {
         let route = Route {
             owner: Arc::clone(self.owner()),
             request,
+            kept: false,
         };
-        let port = self
+        let bound = self
             .shared()
             .wait(Interest::Connection(Wish::STATE), |core| {
                 core.replies.get(&request)?.as_ref()?;
                 let granted = core.replies.remove(&request).flatten().flatten().is_some();
-                let address = core.conn.forward(request).filter(|_| granted);
-                Some(address.map(ForwardAddress::port))
+                Some(core.conn.forward(request).filter(|_| granted).cloned())
             })
             .await?
             .ok_or(Error::Refused("forwarding"))?;
+        Ok((route, bound))
+    }
+
+    /// `target`: `None` asks each connection.
+    async fn forward_from(
+        &self,
+        address: ForwardAddress,
+        target: Option<ForwardTarget>,
+    ) -> Result<Forward, Error> {
+        let (route, bound) = self.ask_forward(address, true).await?;
+        let (request, port) = (route.request, bound.port());
         let target = Arc::new(target);
         let places = Places::new();
         let serving = async move {
@@ -401,24 +412,30 @@ impl Routes {
         self.waiting.get_mut(&forward)?.pop_front()
     }
 
-    /// Has a channel served that the server asks for. Given back: it is none of ours.
-    pub(crate) fn offer(&mut self, request: OpenRequest) -> Result<(), OpenRequest> {
+    /// Has a channel served that the server asks for.
+    pub(crate) fn offer(&mut self, request: OpenRequest) -> Offered {
         let forward = match request.kind() {
             OpenKind::ForwardedTcpip { forward, .. }
             | OpenKind::ForwardedStreamlocal { forward, .. } => *forward,
-            _ => return Err(request),
+            _ => return Offered::Unknown(request),
         };
-        match self.waiting.get_mut(&forward) {
-            Some(waiting) => waiting.push_back(request),
-            None => return Err(request),
+        if let Some(waiting) = self.waiting.get_mut(&forward) {
+            waiting.push_back(request);
+            return Offered::Taken;
         }
-        Ok(())
+        if self.given_up.contains(&forward) {
+            return Offered::Refused(request);
+        }
+        Offered::Unknown(request)
     }
 
     /// Tells the server which forwards are not served any more, as far as there is room for it, and as far as it has
     /// granted them: one that it is still thinking about cannot be taken back before.
     pub(crate) fn tidy(core: &mut Core<ClientRole>) {
-        let mut given_up = std::mem::take(&mut core.routes.given_up);
+        if core.routes.given_up.is_empty() {
+            return;
+        }
+        let mut given_up = core.routes.given_up.clone();
         given_up.retain(|&request| {
             if let Some(None) = core.replies.get(&request) {
                 return true;
@@ -427,18 +444,42 @@ impl Routes {
             core.conn.forward(request).is_some()
                 && matches!(core.conn.cancel_forward(request, now()), Err(misuse) if must_wait(misuse))
         });
+        // From now on the state machine refuses what comes of those that are cancelled. What it has let through is told
+        // apart while they are known.
+        core.dispatch();
         core.routes.given_up = given_up;
     }
+}
+
+/// What becomes of a channel that the server asks for.
+pub(crate) enum Offered {
+    Taken,
+    /// It comes of a forward that was given up.
+    Refused(OpenRequest),
+    /// It is none of ours.
+    Unknown(OpenRequest),
 }
 
 /// A forward that the server was asked for. Dropping it takes it back.
 struct Route {
     owner: Arc<Owner<ClientRole>>,
     request: RequestId,
+    /// Somebody else takes it back.
+    kept: bool,
+}
+
+impl Route {
+    fn keep(mut self) -> RequestId {
+        self.kept = true;
+        self.request
+    }
 }
 
 impl Drop for Route {
     fn drop(&mut self) {
+        if self.kept {
+            return;
+        }
         self.owner.shared.act(|core| {
             for request in core
                 .routes

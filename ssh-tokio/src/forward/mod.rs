@@ -29,7 +29,7 @@ use tokio::task::JoinHandle;
 use crate::BoxFuture;
 use crate::Error;
 
-pub(crate) use client::Routes;
+pub(crate) use client::{Offered, Routes};
 pub use policy::Forwarding;
 use pump::Stream;
 

@@ -253,7 +253,7 @@ impl Attendee {
                     .shared()
                     .act(|core| core.conn.supply_signature(request, signature.as_deref()));
             }
-            Call::Event(_) => {}
+            Call::Event(_) | Call::Open(_) => {}
             Call::Requested {
                 channel,
                 request,

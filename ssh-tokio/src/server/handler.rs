@@ -202,7 +202,7 @@ pub trait Handler: Send + 'static {
     }
 
     /// A request about the connection, of a name that the configuration lists. `Some` accepts it, with the data of
-    /// the reply.
+    /// the reply; data longer than [`request_len`](ssh_proto::limits::Limits::request_len) refuses.
     fn check_global_request(
         &mut self,
         name: &str,
