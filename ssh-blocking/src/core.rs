@@ -47,6 +47,8 @@ pub(crate) enum Call<R: Role> {
         token: Option<RequestToken>,
     },
     ChannelClosed(ChannelId),
+    /// Every channel that came of this forward has been called for.
+    ForwardEnded(RequestId),
 }
 
 /// What a thread waits for about a channel.

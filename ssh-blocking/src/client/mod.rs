@@ -439,6 +439,7 @@ impl Attendee {
                 request,
                 token,
             } => self.asked.request(shared, channel, &request, token),
+            Call::ForwardEnded(forward) => self.routes.forget(forward),
             Call::Event(_) | Call::ChannelClosed(_) => {}
         }
     }

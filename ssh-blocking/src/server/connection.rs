@@ -217,7 +217,7 @@ impl Attendee {
                 let signature = self.handler.sign_host_key(&request);
                 _ = shared.act(|core| core.conn.supply_signature(request, signature.as_deref()));
             }
-            Call::Event(_) => {}
+            Call::Event(_) | Call::ForwardEnded(_) => {}
             Call::Requested {
                 channel,
                 request,
