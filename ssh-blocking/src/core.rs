@@ -261,7 +261,9 @@ impl<R: Role> Core<R> {
 
     /// Takes every event out of the state machine and wakes whom it concerns.
     pub(crate) fn dispatch(&mut self) {
+        let mut heard = false;
         while let Some(event) = self.conn.poll_event() {
+            heard = true;
             match (self.sort)(event, self.attended) {
                 Sorted::Channel(id) => self.channel_events(id),
                 Sorted::Reply(request, reply) => {
@@ -276,6 +278,9 @@ impl<R: Role> Core<R> {
                 Sorted::Unblocked => self.tell_room(),
                 Sorted::Over(error) => self.end(error),
             }
+        }
+        if heard {
+            self.relieve();
         }
         if self.waiting > 0 {
             self.wakes += u64::from(self.waiting);
@@ -298,7 +303,17 @@ impl<R: Role> Core<R> {
         limit || misuse == Misuse::Blocked
     }
 
+    /// Takes the output out. That lets the state machine go on with input that it has kept because of it; the caller
+    /// dispatches.
+    pub(crate) fn swap_output(&mut self, bytes: &mut Vec<u8>) {
+        self.conn.swap_output(bytes);
+        self.relieve();
+    }
+
     /// The peer was heard, or did not answer in time: no event tells that a request at its limit may be tried again.
+    ///
+    /// Not to be called for less: who tries again in vain counts as waiting at the limit again, and two of them would
+    /// wake each other for ever.
     pub(crate) fn relieve(&mut self) {
         if std::mem::take(&mut self.at_limit) {
             self.tell_room();
@@ -589,3 +604,6 @@ impl ChannelState {
         woken
     }
 }
+
+#[cfg(test)]
+mod tests;
