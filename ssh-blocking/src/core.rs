@@ -447,9 +447,12 @@ impl<R: Role> Core<R> {
 
     /// Why the connection has ended, for a call that needs it alive.
     pub(crate) fn ended(&self) -> Error {
-        self.over
-            .clone()
-            .unwrap_or(Error::Misuse(Misuse::NoSuchChannel))
+        self.refused(Misuse::NoSuchChannel)
+    }
+
+    /// What a command that was refused says. Why the connection has ended says more than that it has.
+    pub(crate) fn refused(&self, misuse: Misuse) -> Error {
+        self.over.clone().unwrap_or(Error::Misuse(misuse))
     }
 
     pub(crate) fn add_channel(&mut self, id: ChannelId, opened: bool) -> Arc<Gate> {

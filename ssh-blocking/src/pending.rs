@@ -77,9 +77,9 @@ impl<R: Role> Pending<R> {
         let Some(request) = self.request.take() else {
             return Err(Error::Misuse(Misuse::StaleToken));
         };
-        let (id, gate) = self.owner.shared.act(|core| {
+        let (id, gate) = self.owner.shared.command(|core| {
             let id = core.conn.accept_open(request, data)?;
-            Ok::<_, Misuse>((id, core.add_channel(id, true)))
+            Ok((id, core.add_channel(id, true)))
         })?;
         Ok(Channel::new(Arc::clone(&self.owner), id, gate))
     }

@@ -23,7 +23,7 @@ use std::time::{Duration, Instant};
 use mio::Waker;
 use ssh_proto::error::DisconnectReason;
 use ssh_proto::log::LogRecord;
-use ssh_proto::{Connection, Role, Seed};
+use ssh_proto::{Connection, Misuse, Role, Seed};
 
 use crate::Error;
 use crate::core::{Attendant, Call, Core, Interest, Sort};
@@ -149,6 +149,14 @@ impl<R: Role> Shared<R> {
         let result = act(&mut core);
         self.finish(core);
         result
+    }
+
+    /// The same for a command. After the end of the connection it fails with why that ended.
+    pub(crate) fn command<T>(
+        &self,
+        command: impl FnOnce(&mut Core<R>) -> Result<T, Misuse>,
+    ) -> Result<T, Error> {
+        self.act(|core| command(core).map_err(|misuse| core.refused(misuse)))
     }
 
     /// Waits until `ready` has something; it may act on the core, and is asked again after whatever may have changed

@@ -166,7 +166,7 @@ impl Client {
             "room for a request",
             |core| match ask(core) {
                 Err(misuse) if core.must_wait(misuse) => None,
-                Err(misuse) => Some(Err(core.over.clone().unwrap_or(Error::Misuse(misuse)))),
+                Err(misuse) => Some(Err(core.refused(misuse))),
                 Ok(request) => {
                     core.replies.insert(request, None);
                     Some(Ok(request))
@@ -189,7 +189,7 @@ impl Client {
             "room for a request",
             |core| match core.conn.no_more_sessions(Instant::now()) {
                 Err(misuse) if core.must_wait(misuse) => None,
-                other => Some(other.map_err(Error::Misuse)),
+                other => Some(other.map_err(|misuse| core.refused(misuse))),
             },
         )?
     }
