@@ -41,7 +41,8 @@ impl<R: Role> PendingChannel<R> {
     ///
     /// # Errors
     ///
-    /// The connection has ended.
+    /// The connection has ended; or `data` is longer than
+    /// [`request_len`](ssh_proto::limits::Limits::request_len).
     pub fn accept_with(mut self, data: &[u8]) -> Result<Channel<R>, Error> {
         self.pending.accept(data)
     }

@@ -126,6 +126,10 @@ impl Client {
     /// along with where the server listens. What the address means is told at [`ForwardAddress::Tcpip`];
     /// [`forward_remote`](Self::forward_remote) and its like do everything.
     ///
+    /// The first channel may come to the callback before this call has returned the id. Who has several listeners and
+    /// must tell their channels apart then goes by the address in [`OpenKind`], or lets channels of an id that is not
+    /// known yet wait until the call has returned.
+    ///
     /// # Errors
     ///
     /// [`Error::Refused`].
