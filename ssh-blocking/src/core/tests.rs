@@ -82,9 +82,9 @@ fn sort(event: ClientEvent, _: bool) -> Sorted<ClientEvent> {
 
 fn asked(server: &mut Server) -> OpenRequest {
     loop {
-        match server.poll_event().expect("an open") {
-            ServerEvent::OpenRequested(request) => return request,
-            _ => {}
+        let event = server.poll_event().expect("an open");
+        if let ServerEvent::OpenRequested(request) = event {
+            return request;
         }
     }
 }
