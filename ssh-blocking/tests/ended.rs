@@ -1,35 +1,16 @@
 //! What calls say once the connection has ended.
 
 mod common;
+#[path = "common/open.rs"]
+mod open;
 
-use std::sync::{Arc, Mutex, mpsc};
+use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use common::{TestServer, config, keys, options};
 use ssh_blocking::ssh_proto::ForwardAddress;
 use ssh_blocking::ssh_proto::config::ClientConfig;
-use ssh_blocking::ssh_proto::key::PublicKey;
-use ssh_blocking::{
-    Client, Error, Handler, PendingChannel, Server, ServerConnection, ServerHandle, ServerOptions,
-    Verdict, ssh_proto,
-};
-
-/// Lets everybody in, and hands the connection to the test.
-struct Open(mpsc::Sender<ServerConnection>);
-
-impl Handler for Open {
-    fn connected(&mut self, connection: &ServerConnection) {
-        self.0.send(connection.clone()).unwrap();
-    }
-
-    fn check_key_offer(&mut self, _: &str, _: &PublicKey) -> bool {
-        true
-    }
-
-    fn check_auth_public_key(&mut self, _: &ssh_proto::LoginAttempt, _: &PublicKey) -> Verdict {
-        Verdict::Accept
-    }
-}
+use ssh_blocking::{Client, Error, PendingChannel, ServerConnection, ServerHandle, ssh_proto};
 
 struct Both {
     _handle: ServerHandle,
@@ -40,10 +21,8 @@ struct Both {
 }
 
 fn both() -> Both {
-    let (sender, connections) = mpsc::channel();
-    let sender = Mutex::new(sender);
-    let server = ServerOptions::new(config(), move |_| Open(sender.lock().unwrap().clone()));
-    let handle = Server::new(server).bind("127.0.0.1:0").unwrap();
+    let (server, connections) = open::server();
+    let handle = server.bind("127.0.0.1:0").unwrap();
     let (pending, asked) = mpsc::channel();
     let mut config = ClientConfig::new();
     let own = &mut config.transport.own;

@@ -2,55 +2,25 @@
 #![cfg(unix)]
 
 mod common;
+#[path = "common/open.rs"]
+mod open;
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, mpsc};
+use std::sync::{Arc, mpsc};
 use std::thread;
 
-use common::{config, keys, options};
+use common::{keys, options};
 use ssh_blocking::ssh_proto::config::ClientConfig;
-use ssh_blocking::ssh_proto::key::PublicKey;
 use ssh_blocking::ssh_proto::log::LogLevel;
-use ssh_blocking::ssh_proto::{ForwardAddress, LoginAttempt, OpenFailureReason};
-use ssh_blocking::{
-    Client, ClientOptions, Error, Handler, Server, ServerConnection, ServerHandle, ServerOptions,
-    Verdict,
-};
+use ssh_blocking::ssh_proto::{ForwardAddress, OpenFailureReason};
+use ssh_blocking::{Client, ClientOptions, Error, ServerConnection, ServerHandle};
 
 const WAIT: &str = "wait@example.com";
 const ORIGINATOR: (&str, u16) = ("192.0.2.1", 1);
 
-/// Grants every listener and has none: the test opens the channels.
-struct Grants(mpsc::Sender<ServerConnection>);
-
-impl Handler for Grants {
-    fn connected(&mut self, connection: &ServerConnection) {
-        self.0.send(connection.clone()).unwrap();
-    }
-
-    fn check_key_offer(&mut self, _: &str, _: &PublicKey) -> bool {
-        true
-    }
-
-    fn check_auth_public_key(&mut self, _: &LoginAttempt, _: &PublicKey) -> Verdict {
-        Verdict::Accept
-    }
-
-    fn check_forward(&mut self, address: &ForwardAddress) -> Option<u16> {
-        address.port()
-    }
-
-    fn check_cancel_forward(&mut self, _: &ForwardAddress) -> bool {
-        true
-    }
-}
-
 fn server() -> (ServerHandle, mpsc::Receiver<ServerConnection>) {
-    let (sender, connections) = mpsc::channel();
-    let sender = Mutex::new(sender);
-    let options = ServerOptions::new(config(), move |_| Grants(sender.lock().unwrap().clone()));
-    let handle = Server::new(options).bind("127.0.0.1:0").unwrap();
-    (handle, connections)
+    let (server, connections) = open::server();
+    (server.bind("127.0.0.1:0").unwrap(), connections)
 }
 
 /// Counts the channels that come to the callback.

@@ -1,6 +1,8 @@
 //! Observers that panic: each ends its own connection, wherever it was called, and nobody waits for ever.
 
 mod common;
+#[path = "common/open.rs"]
+mod open;
 
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
@@ -8,10 +10,10 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use common::{Seen, TestServer, config, keys, options, server};
+use common::{TestServer, config, keys, options};
 use ssh_blocking::ssh_proto::config::ClientConfig;
 use ssh_blocking::ssh_proto::log::{LogLevel, LogRecord};
-use ssh_blocking::{Client, ClientOptions, Transport};
+use ssh_blocking::{Client, ClientOptions, ServerConnection, Transport};
 
 /// Panics in each call, once it is armed: on the connection's own thread, or on the caller's.
 #[derive(Default)]
@@ -79,41 +81,41 @@ fn wait_for(what: &str, mut holds: impl FnMut() -> bool) {
     }
 }
 
-/// Data comes that nobody reads, so that the connection's own thread logs it; then everything fails.
-fn ends_by_its_own_thread(client: &Client, bomb: &Bomb) {
-    let child = client.exec("flood 65536").spawn().unwrap();
+/// A request comes that nobody waits for, so that the connection's own thread logs it; then everything fails.
+fn ends_by_its_own_thread(client: &Client, server: &ServerConnection, bomb: &Bomb) {
+    authenticate(client);
+    assert!(client.is_alive());
     bomb.arm();
+    server
+        .global_request("any@example.com", b"", false)
+        .unwrap();
+    wait_for("the observer panics", || bomb.calls() > 0);
     let (waiting, late) = (client.clone(), client.clone());
     returns(move || waiting.wait_closed());
-    assert!(returns(move || late.exec("echo late").output()).is_err());
-    assert!(!client.is_alive());
-    drop(child);
+    assert!(returns(move || late.open_session()).is_err());
     assert_eq!(bomb.calls(), 1);
 }
 
 #[test]
 fn a_log_that_panics_on_the_connections_own_thread_ends_the_connection() {
-    let server = TestServer::start();
+    let (server, connections) = open::server();
+    let handle = server.bind("127.0.0.1:0").unwrap();
     let bomb = Bomb::new(false);
-    let client = Client::connect(server.handle.address(), mined(&bomb)).unwrap();
-    authenticate(&client);
-    ends_by_its_own_thread(&client, &bomb);
-    assert!(server.client().is_alive());
+    let client = Client::connect(handle.address(), mined(&bomb)).unwrap();
+    ends_by_its_own_thread(&client, &connections.recv().unwrap(), &bomb);
 }
 
 #[test]
 fn a_log_that_panics_over_a_pair_of_halves_ends_the_connection() {
     let (ours, theirs) = UnixStream::pair().unwrap();
-    let seen = Arc::new(Seen::default());
-    let server = server(config(), &seen, |options| options);
+    let (server, connections) = open::server();
     let thread = std::thread::spawn(move || server.serve_stream(theirs, None));
     let bomb = Bomb::new(false);
     let (reader, closing) = (ours.try_clone().unwrap(), ours.try_clone().unwrap());
     let pair = Transport::pair(reader, ours)
         .on_close(move || _ = closing.shutdown(std::net::Shutdown::Both));
     let client = Client::connect_stream(pair, mined(&bomb)).unwrap();
-    authenticate(&client);
-    ends_by_its_own_thread(&client, &bomb);
+    ends_by_its_own_thread(&client, &connections.recv().unwrap(), &bomb);
     returns(move || thread.join().unwrap().unwrap());
 }
 
@@ -193,12 +195,11 @@ fn a_key_log_that_panics_fails_the_connection() {
 #[cfg(feature = "replay")]
 #[test]
 fn a_recording_that_panics_ends_the_connection() {
-    let server = TestServer::start();
+    let (server, connections) = open::server();
+    let handle = server.bind("127.0.0.1:0").unwrap();
     let bomb = Bomb::new(false);
     let recording = Arc::clone(&bomb);
     let options = options().on_recording(move |_| recording.touch());
-    let client = Client::connect(server.handle.address(), options).unwrap();
-    authenticate(&client);
-    ends_by_its_own_thread(&client, &bomb);
-    assert!(server.client().is_alive());
+    let client = Client::connect(handle.address(), options).unwrap();
+    ends_by_its_own_thread(&client, &connections.recv().unwrap(), &bomb);
 }
