@@ -68,8 +68,11 @@ impl<'a, R: Role> Channel<'a, R> {
     /// Prepares a draft for data of a stream, with as much room as the peer's window takes now, and for one packet at
     /// least. What was in it is forgotten.
     pub fn lay_out(&self, stream: Stream, draft: &mut Draft) {
-        let window = self.inner.state().map_or(0, State::send_window);
-        draft.lay_out(self.inner.io.out.layout(), stream, window);
+        let io = &self.inner.io;
+        match self.inner.state() {
+            Some(state) => state.lay_out(stream, draft, io),
+            None => draft.lay_out(io.out.layout(), stream, 0),
+        }
     }
 
     /// Prepares a draft for just as much data as [`send`](Self::send) takes right now, and says how much that is: for who

@@ -18,6 +18,9 @@ const MOST_OWED: u32 = 512 * 1024;
 /// A window that has grown is looked at so often: when less than a whole of it was consumed since, it is too large.
 pub(crate) const REVIEW: Duration = Duration::from_secs(10);
 
+/// What is left of a peer's window is a remainder where the window was so many times as large as what is to be sent.
+const MUCH_MORE: usize = 16;
+
 /// The window that every channel gets, however many there are: half of the budget is set aside for that.
 pub(crate) fn sure_window(limits: &Limits) -> u32 {
     let channels = u32::try_from(limits.channels).unwrap_or(u32::MAX);
@@ -249,11 +252,17 @@ pub(crate) fn sample(rtt: &mut Option<Duration>, sample: Duration) {
 pub(crate) struct SendWindow {
     window: u32,
     max_packet: u32,
+    /// The most that it ever was.
+    largest: u32,
 }
 
 impl SendWindow {
     pub(crate) const fn new(window: u32, max_packet: u32) -> Self {
-        Self { window, max_packet }
+        Self {
+            window,
+            max_packet,
+            largest: window,
+        }
     }
 
     pub(crate) const fn window(self) -> u32 {
@@ -270,10 +279,18 @@ impl SendWindow {
         match self.window.checked_add(bytes) {
             Some(window) => {
                 self.window = window;
+                self.largest = self.largest.max(window);
                 true
             }
             None => false,
         }
+    }
+
+    /// Whether the window takes less than `len` bytes, and has taken so much more that the peer is sure to have most of it
+    /// still to give back.
+    pub(crate) fn is_remainder(self, len: usize) -> bool {
+        let large = |window| usize::try_from(window).unwrap_or(usize::MAX);
+        large(self.window) < len && large(self.largest) / MUCH_MORE >= len
     }
 
     /// The longest data packet that may leave now.

@@ -477,7 +477,10 @@ fn streams_that_wait_for_the_window_are_told_when_it_opens() {
     pair.client.client(local).set_receive_window(65_536);
     let big = vec![0; 256 * 1024];
     while pair.server.server(peer).send_window() > 0 {
-        _ = pair.server.server(peer).write(Stream::DATA, &big);
+        // The remainder of the window is used when it is not given back for some time.
+        if pair.server.server(peer).write(Stream::DATA, &big).is_err() {
+            pair.wait(Duration::from_millis(10));
+        }
         pair.run();
         pair.server.events_of(peer);
     }
@@ -794,4 +797,121 @@ fn what_is_laid_out_for_now_is_not_copied_where_nothing_else_is_under_way() {
         pair.client.client(local).consume(Stream::DATA, usize::MAX);
     }
     assert_eq!(copied(), before);
+}
+
+/// Sends as much as the window takes; says how long the last data packet was.
+fn use_window(pair: &mut Pair, local: ChannelId) -> u32 {
+    let big = vec![0; 256 * 1024];
+    let mut last = 0;
+    while pair.client.client(local).write(Stream::DATA, &big).is_ok() {
+        for payload in pair.client.sent() {
+            last = msg::ChannelData::decode(&payload).unwrap().data.len() as u32;
+        }
+    }
+    pair.client.events_of(local);
+    pair.client.notices();
+    last
+}
+
+#[test]
+fn what_little_is_left_of_a_large_window_waits_for_more_and_is_used_when_none_comes() {
+    let mut pair = Pair::new();
+    let (local, _) = pair.session();
+    let packet = PACKET_DATA_LEN as u32;
+    let before = pair.client.client(local).send_window();
+    assert_eq!(use_window(&mut pair, local), packet);
+    let left = before % packet;
+    assert_eq!(pair.client.client(local).send_window(), left);
+    // The peer gives three packets of its own length back, as OpenSSH does.
+    pair.client.receive(&adjust(local, 3 * 32_768)).unwrap();
+    assert_eq!(pair.client.events_of(local), [ChannelEvent::Writable]);
+    assert_eq!(use_window(&mut pair, local), packet);
+    let left = (left + 3 * 32_768) % packet;
+    assert_eq!(pair.client.client(local).send_window(), left);
+    // A small message does not wait.
+    let small = pair.client.client(local).write(Stream::DATA, &[7; 100]);
+    assert_eq!(small, Ok(100));
+    pair.client.sent();
+    // Nor does anything when the peer wants to see its window used up.
+    use_window(&mut pair, local);
+    pair.client.wait(Duration::from_millis(9));
+    assert_eq!(pair.client.events_of(local), []);
+    pair.client.wait(Duration::from_millis(1));
+    assert_eq!(pair.client.events_of(local), [ChannelEvent::Writable]);
+    assert_eq!(use_window(&mut pair, local), left - 100);
+    assert_eq!(pair.client.client(local).send_window(), 0);
+    assert_eq!(pair.client.channels.poll_timeout(), None);
+}
+
+#[test]
+fn a_small_window_is_used_to_its_end() {
+    let mut pair = Pair::new();
+    let (local, _) = pair.session();
+    let mut end = pair.client;
+    let id = end
+        .with(|channels, cx| channels.open(OpenChannel::Session, cx))
+        .unwrap();
+    assert_ne!(id, local);
+    end.sent();
+    end.receives(&msg::ChannelOpenConfirmation {
+        recipient_channel: id.slot,
+        sender_channel: 5,
+        initial_window_size: 24_576,
+        maximum_packet_size: 32_768,
+        data: Rest(b""),
+    })
+    .unwrap();
+    let written = end.client(id).write(Stream::DATA, &[0; 40_000]);
+    assert_eq!(written, Ok(24_576));
+}
+
+#[test]
+fn a_draft_waits_for_a_window_that_takes_it_whole() {
+    let mut pair = Pair::new();
+    let (local, _) = pair.session();
+    let client = &mut pair.client;
+    let mut draft = crate::packet::Draft::new();
+    client.client(local).lay_out(Stream::DATA, &mut draft);
+    let before = copied();
+    for _ in 0..3 {
+        loop {
+            fill(&mut draft, 0, 2 * PACKET_DATA_LEN);
+            if client.client(local).send(Stream::DATA, &mut draft).is_err() {
+                break;
+            }
+            client.sent();
+        }
+        assert_eq!(draft.len(), 2 * PACKET_DATA_LEN, "nothing of it was sent");
+        client.receive(&adjust(local, 3 * 32_768)).unwrap();
+        assert_eq!(client.events_of(local), [ChannelEvent::Writable]);
+    }
+    assert_eq!(copied(), before);
+}
+
+#[test]
+fn a_draft_that_is_filled_in_one_piece_has_its_data_in_place() {
+    let mut pair = Pair::new();
+    let (local, peer) = pair.session();
+    let mut draft = crate::packet::Draft::new();
+    pair.server.server(peer).lay_out(Stream::DATA, &mut draft);
+    let lens = [0, 1, 2, 1_000, PACKET_DATA_LEN - 1, PACKET_DATA_LEN];
+    for len in lens
+        .into_iter()
+        .chain([PACKET_DATA_LEN + 1, 50_000, 2 * PACKET_DATA_LEN])
+    {
+        for (i, byte) in draft.whole().iter_mut().take(len).enumerate() {
+            *byte = (i % 251) as u8;
+        }
+        draft.fill_whole(len);
+        assert_eq!(draft.len(), len);
+        let sent = pair.server.server(peer).send(Stream::DATA, &mut draft);
+        assert_eq!(sent, Ok(len));
+        pair.run();
+        let mut received = Vec::new();
+        while let Some(taken) = pair.client.client(local).take(Stream::DATA) {
+            received.extend(taken.to_vec());
+        }
+        let expected: Vec<u8> = (0..len).map(|i| (i % 251) as u8).collect();
+        assert!(received == expected, "{len}");
+    }
 }
