@@ -91,6 +91,8 @@ pub(crate) struct Drive {
     pub(crate) armed: Option<Instant>,
     /// The driver knows that the connection is over.
     pub(crate) ending: bool,
+    /// The attendant has started a task.
+    pub(crate) started: bool,
     /// There is no driver any more.
     pub(crate) gone: bool,
 }

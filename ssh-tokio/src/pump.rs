@@ -153,7 +153,16 @@ where
                 return Poll::Ready(());
             }
             if read == Read::Awaited {
-                // It is their turn, while what was read is still in the processor's caches.
+                // It is their turn, while what was read is still in the processor's caches. Other connections can use the
+                // buffer meanwhile.
+                if self.spare.capacity() > 0 {
+                    share(Some(std::mem::take(&mut self.spare)));
+                    self.rested = true;
+                }
+                break;
+            }
+            if std::mem::take(&mut self.shared.lock().drive.started) {
+                // What the new task writes first leaves together with the reply to who asked for it.
                 break;
             }
             if !progress && self.rest(cx) {
