@@ -479,8 +479,7 @@ impl<R: Role> Core<R> {
         stream: Stream,
         bytes: &[u8],
     ) -> Option<Result<usize, Error>> {
-        let unread = self.channels.get(&id).is_some_and(|state| state.unread);
-        if unread && stream == Stream::DATA {
+        if self.is_unread(id, stream) {
             return Some(Err(Error::ChannelClosed));
         }
         let mut done = 0;
@@ -508,6 +507,9 @@ impl<R: Role> Core<R> {
         stream: Stream,
         draft: &mut Draft,
     ) -> Option<Result<(), Error>> {
+        if self.is_unread(id, stream) {
+            return Some(Err(Error::ChannelClosed));
+        }
         let Some(mut channel) = self.conn.channel(id) else {
             return Some(Err(self.ended()));
         };
@@ -519,6 +521,11 @@ impl<R: Role> Core<R> {
                 Some(Err(error))
             }
         }
+    }
+
+    /// Whether the peer has said that it reads no more of what is written.
+    fn is_unread(&self, id: ChannelId, stream: Stream) -> bool {
+        stream == Stream::DATA && self.channels.get(&id).is_some_and(|state| state.unread)
     }
 
     /// Counts the calling thread among those that wait, or takes it out again.

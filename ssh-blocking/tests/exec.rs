@@ -255,6 +255,17 @@ fn a_break_is_answered() {
 }
 
 #[test]
+fn who_reads_no_more_ends_what_is_copied_to_it() {
+    let server = TestServer::start();
+    let mut child = server.client().exec("pour").spawn().unwrap();
+    let mut stdout = child.stdout.take().unwrap();
+    stdout.read_exact(&mut [0; 1_000]).unwrap();
+    child.channel().shutdown_read().unwrap();
+    server.seen.wait_for("pour ended false");
+    assert_eq!(child.wait().unwrap(), ExitStatus::Code(0));
+}
+
+#[test]
 fn a_read_times_out_and_goes_on() {
     let server = TestServer::start();
     let mut child = server.client().exec("cat").spawn().unwrap();

@@ -593,8 +593,8 @@ fn names_are_asked_of_the_caller_and_only_if_it_wants_that() {
                 continue;
             }
             // An address where nobody listens before the right one; then none; then too late.
-            let found = thread::spawn(move || exchange_tcp(&connect(port)));
-            let [unknown, gone] = [connect(port), connect(port)];
+            let [found, unknown, gone] = [connect(port), connect(port), connect(port)];
+            let found = thread::spawn(move || exchange_tcp(&found));
             let mut asked = Vec::new();
             lab.until("the names are asked for", |lab| {
                 asked.extend(questions(&mut lab.told));

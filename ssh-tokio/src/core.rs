@@ -395,8 +395,7 @@ impl<R: Role> Core<R> {
         parts: &[&[u8]],
         waker: &Waker,
     ) -> Poll<Result<usize, Error>> {
-        let unread = self.channels.get(&id).is_some_and(|state| state.unread);
-        if unread && stream == Stream::DATA {
+        if self.is_unread(id, stream) {
             return Poll::Ready(Err(Error::ChannelClosed));
         }
         let Some(mut channel) = self.conn.channel(id) else {
@@ -414,11 +413,19 @@ impl<R: Role> Core<R> {
         draft: &mut Draft,
         waker: &Waker,
     ) -> Poll<Result<(), Error>> {
+        if self.is_unread(id, stream) {
+            return Poll::Ready(Err(Error::ChannelClosed));
+        }
         let Some(mut channel) = self.conn.channel(id) else {
             return Poll::Ready(Err(self.ended()));
         };
         let sent = channel.send(stream, draft);
         self.poll_written(id, sent, waker).map_ok(|_| ())
+    }
+
+    /// Whether the peer has said that it reads no more of what is written.
+    fn is_unread(&self, id: ChannelId, stream: Stream) -> bool {
+        stream == Stream::DATA && self.channels.get(&id).is_some_and(|state| state.unread)
     }
 
     fn poll_written(

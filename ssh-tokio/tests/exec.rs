@@ -236,6 +236,17 @@ async fn a_command_ends_although_nobody_reads_its_output() {
 }
 
 #[tokio::test]
+async fn who_reads_no_more_ends_what_is_copied_to_it() {
+    let pair = pair().await;
+    let mut child = soon(pair.client.exec("pour").spawn()).await.unwrap();
+    let mut stdout = child.stdout.take().unwrap();
+    soon(stdout.read_exact(&mut [0; 1_000])).await.unwrap();
+    child.channel().shutdown_read().await.unwrap();
+    soon(pair.seen.wait_for("pour ended false")).await;
+    assert_eq!(soon(child.wait()).await.unwrap().code(), Some(0));
+}
+
+#[tokio::test]
 async fn a_command_that_takes_too_long_is_given_up() {
     let pair = pair().await;
     let command = pair.client.exec("hang").timeout(Duration::from_millis(100));

@@ -226,6 +226,10 @@ impl<R: Role> Shared<R> {
                 }
             }
             (core, _) = self.flush(core);
+            // The lock was released meanwhile: a caller that drives may have found more, and nobody calls who is awake.
+            if !core.calls.is_empty() {
+                continue;
+            }
             let signs = (core.drives, core.writes);
             let busy = signs.0.wrapping_sub(seen.0) >= BUSY;
             let quiet = signs.0 == seen.0

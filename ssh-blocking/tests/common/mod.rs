@@ -286,6 +286,12 @@ impl Handler for TestHandler {
                 writeln!(channel, "{len}").unwrap();
                 ExitStatus::Code(0)
             }),
+            // For ever, by copying, as far as anybody reads it.
+            "pour" => Box::new(move |channel| {
+                let poured = channel.copy_from(&mut std::io::repeat(7));
+                seen.add(format!("pour ended {}", poured.is_ok()));
+                ExitStatus::Code(0)
+            }),
             "exit" => Box::new(move |_| ExitStatus::Code(rest.parse().unwrap())),
             "die" => Box::new(|_| {
                 ExitStatus::Signal(ExitSignal {

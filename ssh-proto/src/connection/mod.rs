@@ -385,17 +385,17 @@ impl<R: Role> Connection<R> {
             self.channels.announce(&mut self.events);
         }
         let event = self.events.poll();
+        let made_room = event.is_some();
+        let event =
+            event.or_else(|| std::mem::take(&mut self.unblocked).then(|| Common::Unblocked.into()));
         #[cfg(any(test, feature = "replay"))]
         if let Some(event) = &event {
             note!(self.out, |_| Command::Event {
                 name: Name::of(event)
             });
         }
-        if (self.stalled || self.timers.deaf) && event.is_some() {
+        if (self.stalled || self.timers.deaf) && made_room {
             self.resume();
-        }
-        if event.is_none() && std::mem::take(&mut self.unblocked) {
-            return Some(Common::Unblocked.into());
         }
         event
     }

@@ -331,6 +331,12 @@ impl Handler for TestHandler {
                 _ = channel.write_all(format!("{len}\n").as_bytes()).await;
                 ExitStatus::Code(0)
             }),
+            // For ever, by copying, as far as anybody reads it.
+            "pour" => Task::new(async move |channel| {
+                let poured = channel.copy_from(&mut tokio::io::repeat(7)).await;
+                seen.add(format!("pour ended {}", poured.is_ok()));
+                ExitStatus::Code(0)
+            }),
             "exit" => Task::new(async move |_| ExitStatus::Code(rest.parse().unwrap())),
             "die" => Task::new(async |_| {
                 ExitStatus::Signal(ExitSignal {

@@ -10,7 +10,7 @@ use crate::config::{ClientConfig, HostKey, Keepalive, ServerConfig};
 use crate::connection::event::{ClientEvent, ServerEvent};
 use crate::connection::{Client, Server};
 use crate::crypto::drbg::Seed;
-use crate::error::DisconnectReason;
+use crate::error::{DisconnectReason, Misuse};
 use crate::key::KeyKind;
 use crate::names::Kex;
 use crate::names::Preference;
@@ -161,6 +161,25 @@ fn every_key_exchange_replays_with_what_the_library_drew() {
         let hybrid = usize::from(kex == Kex::MlKem768X25519Sha256);
         assert_eq!(draws, [hybrid, 1 + hybrid], "{kex}");
     }
+}
+
+#[test]
+fn the_end_of_a_blockade_is_an_event_of_the_recording() {
+    let (mut turns, mut blocked) = (0, false);
+    let [text, _] = session(
+        Kex::Curve25519Sha256,
+        KeyKind::Ed25519,
+        usize::MAX,
+        |_, client, _| {
+            turns += usize::from(client.is_authenticated());
+            // In the turns before, the client opens its channel.
+            while !blocked && turns > 2 {
+                blocked = client.ignore(1_000) == Err(Misuse::Blocked);
+            }
+        },
+    );
+    assert!(text.contains("\nevent Unblocked\n"), "{text}");
+    replay(&text);
 }
 
 #[test]

@@ -11,7 +11,7 @@ use russh::keys::{HashAlg, PrivateKeyWithHashAlg, PublicKeyOrCertificate, load_s
 use russh::{Channel, ChannelMsg, ChannelOpenFailure, Names};
 use tokio::net::TcpStream;
 
-use super::{Fields, options, pump};
+use super::{BUFFER_SIZE, Fields, options, pump};
 use crate::Failure;
 
 /// What is sent at a time.
@@ -102,6 +102,7 @@ pub(super) async fn connect(fields: &Fields) -> Result<(Client, Fields), Failure
     let config = Arc::new(client::Config {
         preferred: options::preferred(fields)?,
         limits: options::limits(fields)?,
+        channel_buffer_size: BUFFER_SIZE,
         nodelay: true,
         ..client::Config::default()
     });

@@ -18,6 +18,10 @@ use crate::Failure;
 /// How long anything may take.
 const TIME: Duration = Duration::from_secs(60);
 
+/// How many messages of a channel may wait. When they are that many, russh reads nothing any more, not even the peer's KEXINIT while
+/// its own waits for it: with its 100 an echo that both sides are in the middle of may never go on. No test sends as many.
+const BUFFER_SIZE: usize = 10_000;
+
 /// The fields of a command, or of an answer.
 pub(crate) struct Fields(BTreeMap<String, String>);
 

@@ -18,7 +18,7 @@ use tokio::process::Command;
 use tokio::task::AbortHandle;
 
 use super::accounts::{Accounts, Progress};
-use super::{Fields, options, pump};
+use super::{BUFFER_SIZE, Fields, options, pump};
 use crate::Failure;
 
 /// RFC 4254 section 5.2: SSH_EXTENDED_DATA_STDERR.
@@ -49,6 +49,7 @@ pub(super) async fn start(fields: &Fields) -> Result<(Running, Fields), Failure>
         preferred: options::preferred(fields)?,
         limits: options::limits(fields)?,
         auth_rejection_time: Duration::from_millis(1),
+        channel_buffer_size: BUFFER_SIZE,
         nodelay: true,
         ..server::Config::default()
     });
