@@ -66,7 +66,7 @@ impl<'a, R: Role> Channel<'a, R> {
     }
 
     /// Prepares a draft for data of a stream, with as much room as the peer's window takes now, and for one packet at
-    /// least. What was in it is forgotten.
+    /// least; with all its room where what little is left of the window waits for more. What was in it is forgotten.
     pub fn lay_out(&self, stream: Stream, draft: &mut Draft) {
         let io = &self.inner.io;
         match self.inner.state() {
