@@ -11,6 +11,7 @@ pub mod logins;
 pub mod ours;
 pub mod pair;
 pub mod peers;
+pub mod scenario;
 pub mod suites;
 pub mod tcp;
 pub mod wire;

@@ -61,13 +61,11 @@ fn an_idle_connection_with_one_channel_takes_8_kib_at_the_most() {
     let idle = |transfer: bool| {
         let mut pair = Pair::new(client.clone(), server.clone(), Network::Whole);
         pair.login();
-        let id = pair.exec("hold");
-        pair.until("the channel", |pair| !pair.gathered(id).replies.is_empty());
+        pair.exec("hold");
         if transfer {
             let other = pair.exec("source 67108864");
-            assert_eq!(pair.finish(other).out.len(), 67_108_864);
-            let other = pair.exec("count");
-            pair.until("the channel", |pair| pair.gathered(other).opened.is_some());
+            assert_eq!(pair.finish(other).bytes.len(), 67_108_864);
+            let other = pair.exec("sink");
             let bytes = conformance::app::pattern_bytes(1 << 20);
             for _ in 0..64 {
                 pair.write(other, &bytes);
@@ -75,7 +73,6 @@ fn an_idle_connection_with_one_channel_takes_8_kib_at_the_most() {
             pair.eof(other);
             pair.finish(other);
             pair.client.rekey(pair.now).expect("an open connection");
-            pair.settle();
         }
         pair.advance(Duration::from_secs(5));
         sizes(pair)
@@ -221,7 +218,7 @@ fn unset() -> ChannelId {
     *ID.get_or_init(|| {
         let mut pair = Pair::simple(Network::Whole);
         pair.login();
-        pair.open(OpenChannel::Session)
+        pair.exec("hold")
     })
 }
 
@@ -286,8 +283,7 @@ fn the_resident_memory_of_4000_idle_pairs_agrees() {
     let connect = || {
         let mut pair = Pair::new(client.clone(), server.clone(), Network::Whole);
         pair.login();
-        let id = pair.exec("hold");
-        pair.until("the channel", |pair| !pair.gathered(id).replies.is_empty());
+        pair.exec("hold");
         pair.advance(Duration::from_secs(5));
         // The two ends alone, as an application would keep them.
         let Pair { client, server, .. } = pair;

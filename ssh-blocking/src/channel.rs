@@ -8,14 +8,13 @@ use std::time::{Duration, Instant};
 
 use ssh_proto::error::DisconnectReason;
 use ssh_proto::{
-    ChannelId, ClientRole, Draft, Misuse, Received, RequestId, Role, ServerRole, Signal, Stream,
-    WindowSize,
+    ChannelId, ClientRole, Draft, Misuse, Received, RequestId, Role, ServerRole, Stream,
 };
 
 use crate::Error;
-use crate::ExitStatus;
 use crate::core::{Call, Core, Gate, Interest, Wish};
 use crate::driver::Shared;
+use crate::events::ChannelEvents;
 
 /// What every handle of a connection holds. The last one to go ends the connection.
 pub(crate) struct Owner<R: Role> {
@@ -251,7 +250,7 @@ impl<R: Role> Channel<R> {
         )?
     }
 
-    /// The stream of extended data of type 1, as a reader on a client, and as a writer on a server.
+    /// The stream of extended data of type 1.
     pub fn stderr(&self) -> Stderr<R> {
         Stderr {
             channel: self.clone(),
@@ -268,6 +267,24 @@ impl<R: Role> Channel<R> {
             channel.combine_stderr();
             Ok(())
         })
+    }
+
+    /// Throws away what is unread of a stream and whatever comes, so that it does not hold up the peer. A reader of the
+    /// stream gets to its end without data.
+    ///
+    /// # Errors
+    ///
+    /// The channel is gone.
+    pub fn discard(&self, stream: Stream) -> Result<(), Error> {
+        self.with(|channel| {
+            channel.discard(stream);
+            Ok(())
+        })
+    }
+
+    /// What happens on the channel besides data, from its opening on.
+    pub fn events(&self) -> ChannelEvents<R> {
+        ChannelEvents::new(self.clone())
     }
 
     /// How many bytes can be read without waiting.
@@ -370,7 +387,7 @@ impl<R: Role> Channel<R> {
                     return Some(Err(core.ended()));
                 };
                 match command(&mut channel) {
-                    Err(Misuse::Blocked) => None,
+                    Err(misuse) if core.must_wait(misuse) => None,
                     Err(misuse) => Some(Err(core.over.clone().unwrap_or(Error::Misuse(misuse)))),
                     Ok(result) => {
                         if let (true, Some(request), Some(state)) =
@@ -471,48 +488,6 @@ impl AsRequest for () {
     }
 }
 
-impl Channel<ClientRole> {
-    /// Says that the terminal has another size.
-    ///
-    /// # Errors
-    ///
-    /// The channel has no terminal, or is gone.
-    pub fn resize(&self, size: WindowSize) -> Result<(), Error> {
-        self.command(false, |channel| channel.resize(size))
-    }
-
-    /// Sends a signal to the program.
-    ///
-    /// # Errors
-    ///
-    /// The channel is gone.
-    pub fn signal(&self, signal: &Signal) -> Result<(), Error> {
-        self.command(false, |channel| channel.signal(signal))
-    }
-
-    /// Sends a break of that length to the program, and waits for the answer.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Refused`] when the server does not do such things.
-    pub fn send_break(&self, length: Duration) -> Result<(), Error> {
-        let ms = u32::try_from(length.as_millis()).unwrap_or(u32::MAX);
-        let request = self.command(true, |channel| channel.send_break(ms))?;
-        self.reply(request, "break", None)
-    }
-}
-
-impl Channel<ServerRole> {
-    /// Says how the program ended. It is sent once; a second call does nothing.
-    ///
-    /// # Errors
-    ///
-    /// The channel is gone.
-    pub fn send_exit(&self, status: &ExitStatus) -> Result<(), Error> {
-        self.command(false, |channel| status.send(channel))
-    }
-}
-
 impl<R: Role> Read for &Channel<R> {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         Ok(self.read_stream(Stream::DATA, buf)?)
@@ -545,7 +520,8 @@ impl<R: Role> Write for Channel<R> {
     }
 }
 
-/// The error stream of a channel: [`Read`] on a client, [`Write`] on a server.
+/// The error stream of a channel. On a session the client reads it and the server writes it; channels of other kinds
+/// may use it in both directions.
 pub struct Stderr<R: Role = ClientRole> {
     channel: Channel<R>,
 }
@@ -556,7 +532,7 @@ impl<R: Role> fmt::Debug for Stderr<R> {
     }
 }
 
-impl Stderr<ClientRole> {
+impl<R: Role> Stderr<R> {
     /// Writes everything up to EOF to `writer`: see [`Channel::copy_to`].
     ///
     /// # Errors
@@ -565,9 +541,7 @@ impl Stderr<ClientRole> {
     pub fn copy_to(&self, writer: &mut (impl Write + ?Sized)) -> io::Result<u64> {
         self.channel.copy_stream(Stream::STDERR, writer)
     }
-}
 
-impl Stderr<ServerRole> {
     /// Writes everything that `reader` has: see [`Channel::copy_from`].
     ///
     /// # Errors
@@ -578,13 +552,13 @@ impl Stderr<ServerRole> {
     }
 }
 
-impl Read for Stderr<ClientRole> {
+impl<R: Role> Read for Stderr<R> {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         Ok(self.channel.read_stream(Stream::STDERR, buf)?)
     }
 }
 
-impl Write for Stderr<ServerRole> {
+impl<R: Role> Write for Stderr<R> {
     fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
         Ok(self.channel.write_stream(Stream::STDERR, buf)?)
     }

@@ -28,6 +28,8 @@ pub(crate) enum Sorted<E> {
     Question(E),
     /// For the connection's own thread.
     Call(E),
+    /// The answer to a PING.
+    Pong,
     Rekeyed,
     Unblocked,
     Over(ssh_proto::Error),
@@ -186,11 +188,16 @@ pub(crate) struct Core<R: Role> {
     progress: Arc<Condvar>,
     waiting_for_room: u32,
     request_room: Arc<Condvar>,
+    /// One of them waits for answers of the peer.
+    at_limit: bool,
     pub(crate) channels: BTreeMap<ChannelId, ChannelState>,
     pub(crate) inbox: VecDeque<R::Event>,
     pub(crate) calls: VecDeque<Call<R>>,
     /// Global requests whose reply somebody waits for.
     pub(crate) replies: BTreeMap<RequestId, Option<Option<Vec<u8>>>>,
+    /// PINGs that were sent, and those that were answered.
+    pub(crate) pings: u64,
+    pub(crate) pongs: u64,
     /// Key exchanges after the first.
     pub(crate) rekeys: u64,
 
@@ -235,10 +242,13 @@ impl<R: Role> Core<R> {
             progress,
             waiting_for_room: 0,
             request_room,
+            at_limit: false,
             channels: BTreeMap::new(),
             inbox: VecDeque::new(),
             calls: VecDeque::new(),
             replies: BTreeMap::new(),
+            pings: 0,
+            pongs: 0,
             rekeys: 0,
             io_error: None,
             over: None,
@@ -259,6 +269,7 @@ impl<R: Role> Core<R> {
                 }
                 Sorted::Question(event) => self.inbox.push_back(event),
                 Sorted::Call(event) => self.calls.push_back(Call::Event(event)),
+                Sorted::Pong => self.pongs += 1,
                 Sorted::Rekeyed => self.rekeys += 1,
                 Sorted::Unblocked => self.tell_room(),
                 Sorted::Over(error) => self.end(error),
@@ -275,6 +286,20 @@ impl<R: Role> Core<R> {
         if self.waiting_for_room > 0 {
             self.wakes += u64::from(self.waiting_for_room);
             self.request_room.notify_all();
+        }
+    }
+
+    /// Whether a request of ours has to wait: for room in the output, or until the peer has answered earlier ones.
+    pub(crate) fn must_wait(&mut self, misuse: Misuse) -> bool {
+        let limit = matches!(misuse, Misuse::Limit("pending_opens" | "pending_requests"));
+        self.at_limit |= limit;
+        limit || misuse == Misuse::Blocked
+    }
+
+    /// The peer was heard, or did not answer in time: no event tells that a request at its limit may be tried again.
+    pub(crate) fn relieve(&mut self) {
+        if std::mem::take(&mut self.at_limit) {
+            self.tell_room();
         }
     }
 

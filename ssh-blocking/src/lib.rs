@@ -27,7 +27,10 @@ mod channel;
 mod client;
 mod core;
 mod driver;
+mod events;
 mod forward;
+mod pending;
+mod requests;
 mod server;
 mod transport;
 
@@ -36,10 +39,11 @@ pub use client::{
     Answerer, Asker, Child, ChildStderr, ChildStdin, ChildStdout, Client, ClientOptions, Command,
     HostKeyPolicy, Method, Output, Signer,
 };
+pub use events::{ChannelEvent, ChannelEvents};
 pub use forward::{Forward, Forwarding};
+pub use pending::PendingChannel;
 pub use server::{
-    Handler, OpenVerdict, PendingChannel, Server, ServerConnection, ServerHandle, ServerOptions,
-    Task,
+    Handler, OpenVerdict, Server, ServerConnection, ServerHandle, ServerOptions, Task,
 };
 pub use ssh_proto;
 pub use ssh_proto::adapter::{

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use common::{MIB, Seen, TestServer, config, keys, options, server};
 use ssh_blocking::ssh_proto::config::ClientConfig;
-use ssh_blocking::{Client, Transport};
+use ssh_blocking::{Client, Handler, Server, ServerConnection, ServerOptions, Transport};
 
 /// Eight threads move data both ways, four run commands, two wait with short timeouts.
 fn storm(client: &Client, len: usize) {
@@ -119,4 +119,33 @@ fn many_connections_at_once() {
             });
         }
     });
+}
+
+/// Refuses everybody, while a thread of its own waits for the end of the connection.
+struct Watched;
+
+impl Handler for Watched {
+    fn connected(&mut self, connection: &ServerConnection) {
+        let connection = connection.clone();
+        std::thread::spawn(move || connection.wait_closed());
+    }
+}
+
+#[test]
+fn a_server_that_waits_for_the_end_misses_no_attempt() {
+    let server = Server::new(ServerOptions::new(config(), |_| Watched));
+    let handle = server.bind("127.0.0.1:0").unwrap();
+    let address = handle.address();
+    let (done, ended) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        for _ in 0..300 {
+            let client = Client::connect(address, options()).unwrap();
+            for _ in 0..3 {
+                assert!(!client.auth_password("user", "guess").unwrap().success());
+            }
+        }
+        done.send(()).unwrap();
+    });
+    // An attempt that is missed is never answered.
+    ended.recv_timeout(Duration::from_secs(60)).unwrap();
 }

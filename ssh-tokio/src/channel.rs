@@ -5,17 +5,14 @@ use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use ssh_proto::error::DisconnectReason;
 use ssh_proto::{
-    ChannelId, ClientRole, Draft, Misuse, Received, RequestId, Role, ServerRole, Signal, Stream,
-    WindowSize,
+    ChannelId, ClientRole, Draft, Misuse, Received, RequestId, Role, ServerRole, Stream,
 };
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::Error;
-use crate::ExitStatus;
 use crate::copy::{copy_from, copy_to};
 use crate::core::{ChannelState, Core, Interest, Shared, must_wait};
 use crate::events::ChannelEvents;
@@ -99,7 +96,7 @@ impl<R: Role> Channel<R> {
         (ReadHalf::new(self.clone()), WriteHalf::new(self))
     }
 
-    /// The stream of extended data of type 1, as a reader on a client, and as a writer on a server.
+    /// The stream of extended data of type 1.
     pub fn stderr(&self) -> Stderr<R> {
         Stderr {
             channel: self.clone(),
@@ -210,6 +207,19 @@ impl<R: Role> Channel<R> {
     pub fn combine_stderr(&self) -> Result<(), Error> {
         self.with(|channel| {
             channel.combine_stderr();
+            Ok(())
+        })
+    }
+
+    /// Throws away what is unread of a stream and whatever comes, so that it does not hold up the peer. A reader of the
+    /// stream gets to its end without data.
+    ///
+    /// # Errors
+    ///
+    /// The channel is gone.
+    pub fn discard(&self, stream: Stream) -> Result<(), Error> {
+        self.with(|channel| {
+            channel.discard(stream);
             Ok(())
         })
     }
@@ -368,7 +378,7 @@ impl<R: Role> Channel<R> {
         core.channels.get_mut(&self.inner.id).and_then(look)
     }
 
-    fn with(
+    pub(crate) fn with(
         &self,
         act: impl FnOnce(&mut ssh_proto::Channel<'_, R>) -> Result<(), Misuse>,
     ) -> Result<(), Error> {
@@ -445,57 +455,6 @@ impl AsRequest for () {
     }
 }
 
-impl Channel<ClientRole> {
-    /// Says that the terminal has another size.
-    ///
-    /// # Errors
-    ///
-    /// The channel has no terminal, or is gone.
-    pub fn resize(&self, size: WindowSize) -> Result<(), Error> {
-        self.with(|channel| channel.resize(size))
-    }
-
-    /// Sends a signal to the program.
-    ///
-    /// Cancellation: the signal was sent or it was not.
-    ///
-    /// # Errors
-    ///
-    /// The channel is gone.
-    pub async fn signal(&self, signal: &Signal) -> Result<(), Error> {
-        self.command(false, |channel| channel.signal(signal))
-            .await?;
-        Ok(())
-    }
-
-    /// Sends a break of that length to the program, and waits for the answer.
-    ///
-    /// Cancellation: the break was sent or it was not; its answer is thrown away.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Refused`] when the server does not do such things.
-    pub async fn send_break(&self, length: Duration) -> Result<(), Error> {
-        let ms = u32::try_from(length.as_millis()).unwrap_or(u32::MAX);
-        let request = self.command(true, |channel| channel.send_break(ms)).await?;
-        request.reply("break").await
-    }
-}
-
-impl Channel<ServerRole> {
-    /// Says how the program ended. It is sent once; a second call does nothing.
-    ///
-    /// Cancellation: it was sent or it was not.
-    ///
-    /// # Errors
-    ///
-    /// The channel is gone.
-    pub async fn send_exit(&self, status: &ExitStatus) -> Result<(), Error> {
-        self.command(false, |channel| status.send(channel)).await?;
-        Ok(())
-    }
-}
-
 impl<R: Role> AsyncRead for Channel<R> {
     fn poll_read(
         self: Pin<&mut Self>,
@@ -551,7 +510,8 @@ pub(crate) fn write_vectored<R: Role>(
     channel.poll_write_stream(stream, cx, &parts)
 }
 
-/// The error stream of a channel: [`AsyncRead`] on a client, [`AsyncWrite`] on a server.
+/// The error stream of a channel. On a session the client reads it and the server writes it; channels of other kinds
+/// may use it in both directions.
 pub struct Stderr<R: Role = ClientRole> {
     channel: Channel<R>,
 }
@@ -562,7 +522,7 @@ impl<R: Role> fmt::Debug for Stderr<R> {
     }
 }
 
-impl Stderr<ClientRole> {
+impl<R: Role> Stderr<R> {
     /// Writes everything up to EOF to `writer`: see [`Channel::copy_to`].
     ///
     /// # Errors
@@ -574,9 +534,7 @@ impl Stderr<ClientRole> {
     ) -> io::Result<u64> {
         copy_to(&self.channel, Stream::STDERR, writer).await
     }
-}
 
-impl Stderr<ServerRole> {
     /// Writes everything that `reader` has: see [`Channel::copy_from`].
     ///
     /// # Errors
@@ -590,7 +548,7 @@ impl Stderr<ServerRole> {
     }
 }
 
-impl AsyncRead for Stderr<ClientRole> {
+impl<R: Role> AsyncRead for Stderr<R> {
     fn poll_read(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -600,7 +558,7 @@ impl AsyncRead for Stderr<ClientRole> {
     }
 }
 
-impl AsyncWrite for Stderr<ServerRole> {
+impl<R: Role> AsyncWrite for Stderr<R> {
     fn poll_write(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,

@@ -42,6 +42,8 @@ pub(crate) enum Sorted<E> {
     Question(E),
     /// For the attendant.
     Call(E),
+    /// The answer to a PING.
+    Pong,
     Rekeyed,
     Unblocked,
     Over(ssh_proto::Error),
@@ -117,6 +119,9 @@ pub(crate) struct Core<R: Role> {
     pub(crate) replies: BTreeMap<RequestId, Option<Option<Vec<u8>>>>,
     /// On a client: what the server listens for.
     pub(crate) routes: Routes,
+    /// PINGs that were sent, and those that were answered.
+    pub(crate) pings: u64,
+    pub(crate) pongs: u64,
     /// Key exchanges after the first.
     pub(crate) rekeys: u64,
     pub(crate) io_error: Option<Error>,
@@ -139,6 +144,7 @@ impl<R: Role> Core<R> {
                 }
                 Sorted::Question(event) => self.inbox.push_back(event),
                 Sorted::Call(event) => self.calls.push_back(Call::Event(event)),
+                Sorted::Pong => self.pongs += 1,
                 Sorted::Rekeyed => self.rekeys += 1,
                 Sorted::Unblocked => {
                     self.waiters.wake(Wish::ROOM, &mut self.wakes);
@@ -499,6 +505,8 @@ impl<R: Role> Shared<R> {
                 attending: false,
                 replies: BTreeMap::new(),
                 routes: Routes::default(),
+                pings: 0,
+                pongs: 0,
                 rekeys: 0,
                 io_error: None,
                 over: None,

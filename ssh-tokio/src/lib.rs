@@ -58,6 +58,7 @@ mod events;
 mod forward;
 mod pending;
 mod pump;
+mod requests;
 mod server;
 mod split;
 mod waiters;
@@ -72,9 +73,9 @@ pub use client::{
 pub use driver::Driver;
 pub use events::{ChannelEvent, ChannelEvents, Event, Events};
 pub use forward::{Forward, ForwardHandle, Forwarding};
+pub use pending::PendingChannel;
 pub use server::{
-    Handler, OpenVerdict, PendingChannel, PendingFn, Server, ServerConnection, ServerHandle,
-    ServerOptions, Task,
+    Handler, OpenVerdict, PendingFn, Server, ServerConnection, ServerHandle, ServerOptions, Task,
 };
 pub use split::{ReadHalf, WriteHalf};
 pub use ssh_proto;

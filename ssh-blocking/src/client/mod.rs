@@ -1,20 +1,18 @@
 //! The client: connects, authenticates, opens channels.
 
+mod asked;
 mod auth;
 mod command;
 mod options;
 
 use std::fmt;
 use std::net::{SocketAddr, ToSocketAddrs};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use ssh_proto::error::DisconnectReason;
-use ssh_proto::{
-    Answer, ClientEvent, ClientRole, Connection, Misuse, Negotiated, OpenChannel,
-    OpenFailureReason, Program,
-};
+use ssh_proto::{ClientEvent, ClientRole, Connection, Negotiated, OpenChannel, Program};
 
 use crate::channel::{Channel, Owner, after};
 use crate::core::{Call, Interest, Sorted};
@@ -22,6 +20,8 @@ use crate::driver::{Shared, seed};
 use crate::forward::Routes;
 use crate::transport::{self, Transport};
 use crate::{Error, HostKeyRefused, SessionInfo};
+
+use asked::Asked;
 
 pub use auth::{Answerer, Asker, Method, Signer};
 pub use command::{Child, ChildStderr, ChildStdin, ChildStdout, Command, Output};
@@ -104,19 +104,22 @@ impl Client {
                 .spawn(move || shared.read_pair(reader))?;
         }
         let policy = Arc::new(Mutex::new(options.policy));
-        let attended = Arc::clone(&shared);
-        let for_rekeys = Arc::clone(&policy);
+        let owner = Arc::new(Owner { shared });
         let routes = Arc::new(Routes::default());
-        let served = Arc::clone(&routes);
+        let mut attendee = Attendee {
+            owner: Arc::downgrade(&owner),
+            policy: Arc::clone(&policy),
+            routes: Arc::clone(&routes),
+            asked: options.asked,
+        };
+        let attended = Arc::clone(&owner.shared);
         thread::Builder::new()
             .name("ssh client".into())
             .spawn(move || {
-                attended.attend(attendance, &mut |shared, call| {
-                    serve(shared, call, &for_rekeys, &served)
-                })
+                attended.attend(attendance, &mut |shared, call| attendee.serve(shared, call));
             })?;
         let client = Self {
-            owner: Arc::new(Owner { shared }),
+            owner,
             extras: Arc::new(Extras {
                 auth: Mutex::new(()),
                 banner: Mutex::new(options.banner),
@@ -205,8 +208,20 @@ impl Client {
     /// [`Error::OpenFailed`], [`Error::Refused`].
     pub fn subsystem(&self, name: &str) -> Result<Channel, Error> {
         let channel = self.open(OpenChannel::Session)?;
-        let request = channel.command(true, |channel| channel.start(Program::Subsystem(name)))?;
-        channel.reply(request, "subsystem", None)?;
+        channel.start(Program::Subsystem(name))?;
+        Ok(channel)
+    }
+
+    /// Opens a session with nothing in it, for callers that want to see each answer: see [`Channel::pty`],
+    /// [`Channel::env`] and [`Channel::start`]. [`exec`](Self::exec), [`shell`](Self::shell) and
+    /// [`subsystem`](Self::subsystem) ask for everything at once, which is faster.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::OpenFailed`].
+    pub fn open_session(&self) -> Result<Channel, Error> {
+        let channel = self.open(OpenChannel::Session)?;
+        channel.opened()?;
         Ok(channel)
     }
 
@@ -244,7 +259,7 @@ impl Client {
             None,
             "room for a request",
             |core| match core.conn.open(kind, Instant::now()) {
-                Err(Misuse::Blocked) => None,
+                Err(misuse) if core.must_wait(misuse) => None,
                 Err(misuse) => Some(Err(core.over.clone().unwrap_or(Error::Misuse(misuse)))),
                 Ok(id) => Some(Ok((id, core.add_channel(id, false)))),
             },
@@ -265,6 +280,34 @@ impl Client {
         want_reply: bool,
     ) -> Result<Vec<u8>, Error> {
         crate::server::global_request(self.shared(), name, data, want_reply)
+    }
+
+    /// Sends a PING with at most 256 bytes (`ping@openssh.com`), and waits until the server has answered: everything that
+    /// it sent before has arrived then.
+    ///
+    /// # Errors
+    ///
+    /// The server does not answer such messages; or the connection has ended.
+    pub fn ping(&self, data: &[u8]) -> Result<(), Error> {
+        let sent =
+            self.shared().wait(
+                Interest::Room,
+                None,
+                "room for a request",
+                |core| match core.conn.ping(data, Instant::now()) {
+                    Err(misuse) if core.must_wait(misuse) => None,
+                    Err(misuse) => Some(Err(core.over.clone().unwrap_or(Error::Misuse(misuse)))),
+                    Ok(()) => {
+                        core.pings += 1;
+                        Some(Ok(core.pings))
+                    }
+                },
+            )??;
+        // They are answered in order.
+        self.shared()
+            .wait(Interest::Connection, None, "an answer", |core| {
+                (core.pongs >= sent).then_some(())
+            })
     }
 
     /// Starts a key exchange now. Data goes on flowing; see [`rekeys`](Self::rekeys).
@@ -318,8 +361,12 @@ impl Client {
     /// Ends the connection for all its handles: the server is told, and every call that waits fails. Waits a moment
     /// until the last bytes have left.
     pub fn disconnect(&self) {
-        self.shared()
-            .disconnect(DisconnectReason::BY_APPLICATION, "");
+        self.disconnect_with(DisconnectReason::BY_APPLICATION, "");
+    }
+
+    /// The same with a reason of RFC 4253 section 11.1, and a text for whoever reads the server's log.
+    pub fn disconnect_with(&self, reason: DisconnectReason, text: &str) {
+        self.shared().disconnect(reason, text);
         self.shared()
             .wait_drained(after(Some(Duration::from_secs(2))));
     }
@@ -339,6 +386,7 @@ fn sort(event: ClientEvent, attended: bool) -> Sorted<ClientEvent> {
         ClientEvent::Channel(id) => Sorted::Channel(id),
         ClientEvent::GlobalReplied { request, reply } => Sorted::Reply(request, reply),
         ClientEvent::Disconnected(error) => Sorted::Over(error),
+        ClientEvent::PongReceived(_) => Sorted::Pong,
         ClientEvent::Rekeyed => Sorted::Rekeyed,
         ClientEvent::Unblocked => Sorted::Unblocked,
         ClientEvent::OpenRequested(_) | ClientEvent::GlobalRequested(_) => Sorted::Call(event),
@@ -347,50 +395,45 @@ fn sort(event: ClientEvent, attended: bool) -> Sorted<ClientEvent> {
     }
 }
 
-/// What the connection's own thread does: it answers what no caller waits for.
-fn serve(
-    shared: &Shared<ClientRole>,
-    call: Call<ClientRole>,
-    policy: &Mutex<HostKeyPolicy>,
-    routes: &Routes,
-) {
-    // What fails here fails because the connection has ended.
-    match call {
-        Call::Event(ClientEvent::HostKeyOffered(offer)) => {
-            let verdict: Result<(), HostKeyRefused> = lock(policy).judge(offer.key());
-            shared.act(|core| {
-                _ = match verdict {
-                    Ok(()) => core.conn.accept_host_key(offer),
-                    Err(refused) => {
-                        core.io_error = Some(Error::HostKey(Arc::new(refused)));
-                        core.conn.reject_host_key(offer)
-                    }
-                };
-            });
-        }
-        Call::Event(ClientEvent::OpenRequested(request)) => {
-            if let Err(request) = routes.serve(request) {
+/// What the connection's own thread works with: it answers what no caller waits for.
+struct Attendee {
+    owner: Weak<Owner<ClientRole>>,
+    policy: Arc<Mutex<HostKeyPolicy>>,
+    routes: Arc<Routes>,
+    asked: Asked,
+}
+
+impl Attendee {
+    /// What fails here fails because the connection has ended.
+    fn serve(&mut self, shared: &Shared<ClientRole>, call: Call<ClientRole>) {
+        match call {
+            Call::Event(ClientEvent::HostKeyOffered(offer)) => {
+                let verdict: Result<(), HostKeyRefused> = lock(&self.policy).judge(offer.key());
                 shared.act(|core| {
-                    let reason = OpenFailureReason::ADMINISTRATIVELY_PROHIBITED;
-                    _ = core.conn.refuse_open(request, reason, "");
+                    _ = match verdict {
+                        Ok(()) => core.conn.accept_host_key(offer),
+                        Err(refused) => {
+                            core.io_error = Some(Error::HostKey(Arc::new(refused)));
+                            core.conn.reject_host_key(offer)
+                        }
+                    };
                 });
             }
-        }
-        Call::Event(ClientEvent::GlobalRequested(request)) => {
-            if let Some(token) = request.token {
-                shared.act(|core| _ = core.conn.answer_global(token, Answer::Refuse));
+            Call::Event(ClientEvent::OpenRequested(request)) => {
+                if let Err(request) = self.routes.serve(request) {
+                    self.asked.open(shared, &self.owner, request);
+                }
             }
-        }
-        Call::Requested { channel, token, .. } => {
-            if let Some(token) = token {
-                shared.act(|core| {
-                    if let Some(mut channel) = core.conn.channel(channel) {
-                        _ = channel.reply(token, false);
-                    }
-                });
+            Call::Event(ClientEvent::GlobalRequested(request)) => {
+                self.asked.global(shared, request);
             }
+            Call::Requested {
+                channel,
+                request,
+                token,
+            } => self.asked.request(shared, channel, &request, token),
+            Call::Event(_) | Call::ChannelClosed(_) => {}
         }
-        Call::Event(_) | Call::ChannelClosed(_) => {}
     }
 }
 

@@ -8,12 +8,16 @@ use ssh_proto::adapter::judge_host_key;
 use ssh_proto::config::ClientConfig;
 use ssh_proto::key::PublicKey;
 use ssh_proto::log::LogRecord;
+use ssh_proto::{ChannelId, ClientRole};
 
 use crate::driver::LogCallback;
 #[cfg(feature = "replay")]
 use crate::driver::RecordingCallback;
 
+use crate::pending::PendingChannel;
 use crate::{HostKeyPin, HostKeyRefused};
+
+use super::asked::Asked;
 
 /// Which host key of a server will do. There is no default: whoever connects decides.
 #[non_exhaustive]
@@ -84,6 +88,7 @@ pub struct ClientOptions {
     pub(super) timeout: Option<Duration>,
     pub(super) banner: Option<OnBanner>,
     pub(super) log: Option<LogCallback>,
+    pub(super) asked: Asked,
     #[cfg(feature = "replay")]
     pub(super) recording: Option<RecordingCallback>,
 }
@@ -100,6 +105,7 @@ impl ClientOptions {
             timeout: None,
             banner: None,
             log: None,
+            asked: Asked::default(),
             #[cfg(feature = "replay")]
             recording: None,
         }
@@ -124,6 +130,45 @@ impl ClientOptions {
     #[must_use]
     pub fn on_banner(mut self, callback: impl FnMut(&str) + Send + 'static) -> Self {
         self.banner = Some(Box::new(callback));
+        self
+    }
+
+    /// The server asks for a channel: of a kind that the configuration lists
+    /// ([`channel_kinds`](ssh_proto::config::Extensions::channel_kinds)), or because of a
+    /// [`Client::request_forward`](crate::Client::request_forward). Dropping what is handed out refuses. Without this
+    /// callback all are refused but those of [`Client::forward_remote`](crate::Client::forward_remote) and its like.
+    ///
+    /// This callback and the two that follow are called one after the other, on the connection's own thread: they must
+    /// not wait for the server, so leave a channel to another thread.
+    #[must_use]
+    pub fn on_channel_open(
+        mut self,
+        callback: impl FnMut(PendingChannel<ClientRole>) + Send + 'static,
+    ) -> Self {
+        self.asked.open = Some(Box::new(callback));
+        self
+    }
+
+    /// A request of the server about a channel, of a name that the configuration lists
+    /// ([`channel_requests`](ssh_proto::config::Extensions::channel_requests)). Without it they are refused.
+    #[must_use]
+    pub fn check_channel_request(
+        mut self,
+        callback: impl FnMut(ChannelId, &str, &[u8]) -> bool + Send + 'static,
+    ) -> Self {
+        self.asked.request = Some(Box::new(callback));
+        self
+    }
+
+    /// A request of the server about the connection, of a name that the configuration lists
+    /// ([`global_requests`](ssh_proto::config::Extensions::global_requests)). `Some` accepts it, with the data of the
+    /// reply. Without it they are refused.
+    #[must_use]
+    pub fn check_global_request(
+        mut self,
+        callback: impl FnMut(&str, &[u8]) -> Option<Vec<u8>> + Send + 'static,
+    ) -> Self {
+        self.asked.global = Some(Box::new(callback));
         self
     }
 

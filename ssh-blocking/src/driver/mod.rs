@@ -347,6 +347,7 @@ impl<R: Role> Shared<R> {
             let now = Instant::now();
             if timeout <= now {
                 core.conn.handle_timeout(now);
+                core.relieve();
                 core.dispatch();
             }
         }

@@ -108,6 +108,7 @@ impl<R: Role> Shared<R> {
                 }
             }
             spare = core.conn.handle_input(input, now).unwrap_or_default();
+            core.relieve();
             if ended {
                 core.conn.handle_eof(now);
             }

@@ -164,6 +164,7 @@ impl<R: Role> Shared<R> {
                 }
             }
             reader.spare = core.conn.handle_input(input, now).unwrap_or_default();
+            core.relieve();
             if ended {
                 reader.eof = true;
                 core.conn.handle_eof(now);

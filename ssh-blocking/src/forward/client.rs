@@ -1,7 +1,7 @@
 //! The forwards of a client.
 
 use std::collections::BTreeMap;
-use std::io::{self, Read, Write};
+use std::io::{Read, Write};
 use std::net::{TcpListener, ToSocketAddrs};
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -16,7 +16,8 @@ use ssh_proto::{
 use crate::Error;
 use crate::channel::{Channel, Owner, after};
 use crate::client::Client;
-use crate::core::Interest;
+use crate::core::{Core, Interest};
+use crate::pending::Pending;
 
 use super::dynamic::{self, Asked};
 use super::listen::{Listener, Remove, Socket};
@@ -81,7 +82,7 @@ impl Client {
         bind: (&str, u16),
         target: impl Into<ForwardTarget>,
     ) -> Result<Forward, Error> {
-        self.request_forward(ForwardAddress::tcpip(bind.0, bind.1), Some(target.into()))
+        self.forward_from(ForwardAddress::tcpip(bind.0, bind.1), Some(target.into()))
     }
 
     /// The same from a Unix socket of the server.
@@ -95,7 +96,7 @@ impl Client {
         target: impl Into<ForwardTarget>,
     ) -> Result<Forward, Error> {
         let path = path.as_ref().as_os_str().as_encoded_bytes();
-        self.request_forward(ForwardAddress::streamlocal(path), Some(target.into()))
+        self.forward_from(ForwardAddress::streamlocal(path), Some(target.into()))
     }
 
     /// Has the server listen on a TCP port for SOCKS 4, 4a and 5, and connects from here to wherever each connection asks
@@ -105,7 +106,7 @@ impl Client {
     ///
     /// [`Error::Refused`].
     pub fn forward_remote_dynamic(&self, bind: (&str, u16)) -> Result<Forward, Error> {
-        self.request_forward(ForwardAddress::tcpip(bind.0, bind.1), None)
+        self.forward_from(ForwardAddress::tcpip(bind.0, bind.1), None)
     }
 
     /// Has the server connect to a Unix socket of its side (`direct-streamlocal@openssh.com`).
@@ -120,6 +121,62 @@ impl Client {
         Ok(channel)
     }
 
+    /// Has the server listen, for a caller that takes care of the channels itself: they come to
+    /// [`ClientOptions::on_channel_open`](crate::ClientOptions::on_channel_open), with the id that is returned here,
+    /// along with where the server listens. What the address means is told at [`ForwardAddress::Tcpip`];
+    /// [`forward_remote`](Self::forward_remote) and its like do everything.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Refused`].
+    pub fn request_forward(
+        &self,
+        address: ForwardAddress,
+    ) -> Result<(RequestId, ForwardAddress), Error> {
+        let forward =
+            self.ask_global(|core| core.conn.request_forward(address.clone(), Instant::now()))?;
+        let bound = self.shared().act(|core| {
+            core.conn
+                .forward(forward)
+                .cloned()
+                .ok_or_else(|| core.ended())
+        })?;
+        Ok((forward, bound))
+    }
+
+    /// Has the server listen there no more; the id is that of [`request_forward`](Self::request_forward). Channels that are
+    /// open stay.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Refused`]: the server says that it did not listen there.
+    pub fn cancel_forward(&self, forward: RequestId) -> Result<(), Error> {
+        self.ask_global(|core| core.conn.cancel_forward(forward, Instant::now()))?;
+        Ok(())
+    }
+
+    /// Makes a request about forwarding, and waits until it is granted.
+    fn ask_global(
+        &self,
+        mut ask: impl FnMut(&mut Core<ClientRole>) -> Result<RequestId, Misuse>,
+    ) -> Result<RequestId, Error> {
+        let request = self.shared().wait(
+            Interest::Room,
+            None,
+            "room for a request",
+            |core| match ask(core) {
+                Err(misuse) if core.must_wait(misuse) => None,
+                Err(misuse) => Some(Err(core.over.clone().unwrap_or(Error::Misuse(misuse)))),
+                Ok(request) => {
+                    core.replies.insert(request, None);
+                    Some(Ok(request))
+                }
+            },
+        )??;
+        crate::server::await_reply(self.shared(), request, "forwarding")?;
+        Ok(request)
+    }
+
     /// Promises the server that no session will be opened any more (`no-more-sessions@openssh.com`).
     ///
     /// # Errors
@@ -131,7 +188,7 @@ impl Client {
             None,
             "room for a request",
             |core| match core.conn.no_more_sessions(Instant::now()) {
-                Err(Misuse::Blocked) => None,
+                Err(misuse) if core.must_wait(misuse) => None,
                 other => Some(other.map_err(Error::Misuse)),
             },
         )?
@@ -186,7 +243,7 @@ impl Client {
     }
 
     /// `target`: `None` asks each connection.
-    fn request_forward(
+    fn forward_from(
         &self,
         address: ForwardAddress,
         target: Option<ForwardTarget>,
@@ -197,25 +254,19 @@ impl Client {
             pumps: Arc::clone(&pumps),
             target,
         });
-        let request = self.shared().wait(
-            Interest::Room,
-            None,
-            "room for a request",
-            |core| match core.conn.request_forward(address.clone(), Instant::now()) {
-                Err(Misuse::Blocked) => None,
-                Err(misuse) => Some(Err(core.over.clone().unwrap_or(Error::Misuse(misuse)))),
-                Ok(request) => {
-                    core.replies.insert(request, None);
-                    // Before the reply, since the first connection may come right behind it.
-                    self.routes().lock().insert(request, Arc::clone(&route));
-                    Some(Ok(request))
-                }
-            },
-        )??;
-        if let Err(error) = crate::server::await_reply(self.shared(), request, "forwarding") {
-            self.routes().lock().remove(&request);
-            return Err(error);
-        }
+        let mut asked = None;
+        let granted = self.ask_global(|core| {
+            let request = core.conn.request_forward(address.clone(), Instant::now())?;
+            // Before the reply, since the first connection may come right behind it.
+            self.routes().lock().insert(request, Arc::clone(&route));
+            asked = Some(request);
+            Ok(request)
+        });
+        let request = granted.inspect_err(|_| {
+            if let Some(asked) = asked {
+                self.routes().lock().remove(&asked);
+            }
+        })?;
         let port = self
             .shared()
             .act(|core| core.conn.forward(request).and_then(ForwardAddress::port));
@@ -231,7 +282,7 @@ impl Client {
                     after(Some(LAST_WORDS)),
                     "room for a request",
                     |core| match core.conn.cancel_forward(request, Instant::now()) {
-                        Err(Misuse::Blocked) => None,
+                        Err(misuse) if core.must_wait(misuse) => None,
                         _ => Some(()),
                     },
                 );
@@ -323,10 +374,7 @@ impl Routes {
         let Some(pass) = route.pumps.enter() else {
             return Err(request);
         };
-        let pending = Pending {
-            owner,
-            request: Some(request),
-        };
+        let pending = Pending::new(owner, request);
         // When no thread can be had, `pending` is dropped, which refuses. What fails later shows in the channel's end.
         _ = thread::Builder::new()
             .name("ssh forward".into())
@@ -336,13 +384,17 @@ impl Routes {
 }
 
 impl Route {
-    fn connected(&self, pass: &Pass<ClientRole>, mut pending: Pending) -> Result<(), Error> {
+    fn connected(
+        &self,
+        pass: &Pass<ClientRole>,
+        mut pending: Pending<ClientRole>,
+    ) -> Result<(), Error> {
         let Some(target) = &self.target else {
-            return Self::anywhere(pass, pending.accept()?);
+            return Self::anywhere(pass, pending.accept(&[])?);
         };
         match connect(target) {
             Ok(stream) => {
-                pump(pass, pending.accept()?, stream);
+                pump(pass, pending.accept(&[])?, stream);
                 Ok(())
             }
             Err(error) => {
@@ -385,40 +437,4 @@ fn finish(channel: &Channel) -> Result<(), Error> {
     channel.shutdown_write()?;
     channel.close();
     Ok(())
-}
-
-/// A channel that the server asks for and that is not decided about. Dropping it refuses.
-struct Pending {
-    owner: Arc<Owner<ClientRole>>,
-    request: Option<OpenRequest>,
-}
-
-impl Pending {
-    fn accept(&mut self) -> io::Result<Channel> {
-        let request = self.request.take().ok_or(io::ErrorKind::NotConnected)?;
-        let (id, gate) = self
-            .owner
-            .shared
-            .act(|core| {
-                let id = core.conn.accept_open(request, &[])?;
-                Ok::<_, Misuse>((id, core.add_channel(id, true)))
-            })
-            .map_err(io::Error::other)?;
-        Ok(Channel::new(Arc::clone(&self.owner), id, gate))
-    }
-
-    fn refuse(&mut self, reason: OpenFailureReason, description: &str) {
-        if let Some(request) = self.request.take() {
-            self.owner.shared.act(|core| {
-                // It fails only when the connection has ended.
-                _ = core.conn.refuse_open(request, reason, description);
-            });
-        }
-    }
-}
-
-impl Drop for Pending {
-    fn drop(&mut self) {
-        self.refuse(OpenFailureReason::ADMINISTRATIVELY_PROHIBITED, "");
-    }
 }

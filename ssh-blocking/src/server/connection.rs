@@ -11,8 +11,8 @@ use std::time::Instant;
 use mio::Waker;
 use ssh_proto::error::DisconnectReason;
 use ssh_proto::{
-    Answer, ChannelId, ChannelRequest, GlobalRequestKind, GlobalRequestReceived, LoginAttempt,
-    Misuse, Negotiated, OpenChannel, OpenFailureReason, OpenKind, OpenRequest, Proof, RequestToken,
+    Answer, ChannelId, ChannelRequest, ForwardAddress, GlobalRequestKind, GlobalRequestReceived,
+    LoginAttempt, Misuse, Negotiated, OpenChannel, OpenKind, OpenRequest, Proof, RequestToken,
     ServerEvent, ServerRole,
 };
 
@@ -20,6 +20,7 @@ use crate::Error;
 use crate::channel::{Owner, ServerChannel};
 use crate::core::{Call, Interest, Sorted};
 use crate::driver::Shared;
+use crate::pending::{Pending, PendingChannel};
 use crate::{ExitStatus, Session, Verdict};
 
 use super::Startup;
@@ -62,6 +63,23 @@ impl ServerConnection {
         Ok((channel, data))
     }
 
+    /// Opens a channel for a connection that came to where the client had this server listen
+    /// ([`Handler::check_forward`]); `originator` is the address and port of whoever connected. The ready-made
+    /// [`Forwarding`](crate::Forwarding) does so by itself.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::OpenFailed`]. It waits for the client, so do not call it within a [`Handler`]'s methods.
+    pub fn open_forwarded(
+        &self,
+        address: &ForwardAddress,
+        originator: (&str, u16),
+    ) -> Result<ServerChannel, Error> {
+        let channel = self.open(address.channel(originator))?;
+        channel.opened()?;
+        Ok(channel)
+    }
+
     /// Asks for a channel; the answer is not waited for.
     pub(crate) fn open(&self, kind: OpenChannel<'_>) -> Result<ServerChannel, Error> {
         let (id, gate) = self.owner.shared.wait(
@@ -69,7 +87,7 @@ impl ServerConnection {
             None,
             "room for a request",
             |core| match core.conn.open(kind, Instant::now()) {
-                Err(Misuse::Blocked) => None,
+                Err(misuse) if core.must_wait(misuse) => None,
                 Err(misuse) => Some(Err(Error::Misuse(misuse))),
                 Ok(id) => Some(Ok((id, core.add_channel(id, false)))),
             },
@@ -79,7 +97,20 @@ impl ServerConnection {
 
     /// Whether the connection has not ended.
     pub fn is_alive(&self) -> bool {
-        self.owner.shared.act(|core| core.over.is_none())
+        self.closed().is_none()
+    }
+
+    /// Why the connection has ended.
+    pub fn closed(&self) -> Option<Error> {
+        self.owner.shared.act(|core| core.over.clone())
+    }
+
+    /// Waits until the connection has ended; [`closed`](Self::closed) says why. Do not call it within a [`Handler`]'s
+    /// methods.
+    pub fn wait_closed(&self) {
+        // It ends with the connection, and with nothing else.
+        let shared = &self.owner.shared;
+        _ = shared.wait(Interest::Connection, None, "the end", |_| None::<()>);
     }
 
     pub(crate) fn tell_end(&self, waker: &Arc<Waker>) {
@@ -114,9 +145,12 @@ impl ServerConnection {
 
     /// Ends the connection; the client is shown the text.
     pub fn disconnect(&self, text: &str) {
-        self.owner
-            .shared
-            .disconnect(DisconnectReason::BY_APPLICATION, text);
+        self.disconnect_with(DisconnectReason::BY_APPLICATION, text);
+    }
+
+    /// Ends the connection with a reason of RFC 4253 section 11.1; the client is shown the text.
+    pub fn disconnect_with(&self, reason: DisconnectReason, text: &str) {
+        self.owner.shared.disconnect(reason, text);
     }
 }
 
@@ -126,80 +160,6 @@ impl fmt::Debug for ServerConnection {
             .field("peer", &self.peer)
             .finish_non_exhaustive()
     }
-}
-
-/// A channel that the client has asked for and that is not decided about. Dropping it refuses.
-#[must_use = "the client waits for the verdict"]
-pub struct PendingChannel {
-    owner: Arc<Owner<ServerRole>>,
-    request: Option<OpenRequest>,
-    kind: OpenKind,
-}
-
-impl PendingChannel {
-    /// What was asked for.
-    pub const fn kind(&self) -> &OpenKind {
-        &self.kind
-    }
-
-    /// Opens the channel.
-    ///
-    /// # Errors
-    ///
-    /// The connection has ended.
-    pub fn accept(self) -> Result<ServerChannel, Error> {
-        self.accept_with(&[])
-    }
-
-    /// Opens the channel; `data` goes into the confirmation.
-    ///
-    /// # Errors
-    ///
-    /// The connection has ended.
-    pub fn accept_with(mut self, data: &[u8]) -> Result<ServerChannel, Error> {
-        let Some(request) = self.request.take() else {
-            return Err(Error::Misuse(Misuse::StaleToken));
-        };
-        accept(&self.owner, request, data)
-    }
-
-    /// Refuses the channel.
-    pub fn refuse(mut self, reason: OpenFailureReason, description: &str) {
-        self.answer(reason, description);
-    }
-
-    fn answer(&mut self, reason: OpenFailureReason, description: &str) {
-        if let Some(request) = self.request.take() {
-            self.owner.shared.act(|core| {
-                // It fails only when the connection has ended.
-                _ = core.conn.refuse_open(request, reason, description);
-            });
-        }
-    }
-}
-
-impl Drop for PendingChannel {
-    fn drop(&mut self) {
-        self.answer(OpenFailureReason::ADMINISTRATIVELY_PROHIBITED, "");
-    }
-}
-
-impl fmt::Debug for PendingChannel {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("PendingChannel").field(&self.kind).finish()
-    }
-}
-
-fn accept(
-    owner: &Arc<Owner<ServerRole>>,
-    request: OpenRequest,
-    data: &[u8],
-) -> Result<ServerChannel, Error> {
-    let (id, gate) = owner.shared.act(|core| {
-        let id = core.conn.accept_open(request, data)?;
-        Ok::<_, Misuse>((id, core.add_channel(id, true)))
-    })?;
-    Ok(ServerChannel::new(Arc::clone(owner), id, gate))
 }
 
 /// What the connection's own thread works with.
@@ -334,7 +294,8 @@ impl Attendee {
             }
             OpenVerdict::Accept => {
                 let is_session = matches!(request.kind(), OpenKind::Session);
-                if let Ok(channel) = accept(&self.owner, request, &[])
+                let mut pending = Pending::new(Arc::clone(&self.owner), request);
+                if let Ok(channel) = pending.accept(&[])
                     && is_session
                 {
                     let id = channel.id();
@@ -343,12 +304,8 @@ impl Attendee {
                 }
             }
             OpenVerdict::Handle(handle) => {
-                let pending = PendingChannel {
-                    owner: Arc::clone(&self.owner),
-                    kind: request.kind().clone(),
-                    request: Some(request),
-                };
                 let owner = Arc::clone(&self.owner);
+                let pending = PendingChannel::new(Arc::clone(&owner), request);
                 // When no thread can be had, `pending` is dropped, which refuses.
                 _ = thread::Builder::new()
                     .name("ssh channel".into())

@@ -9,9 +9,10 @@ use ssh_proto::{
 };
 
 use crate::channel::ServerChannel;
+use crate::pending::PendingChannel;
 use crate::{ExitStatus, Session, Verdict};
 
-use super::connection::{PendingChannel, ServerConnection};
+use super::connection::ServerConnection;
 
 /// The verdicts about one connection, with whatever state the author keeps for it: the server makes one per
 /// connection. **Every default refuses.**

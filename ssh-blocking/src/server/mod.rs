@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use mio::{Events, Interest as Readiness, Poll, Token, Waker};
 use ssh_proto::error::DisconnectReason;
-use ssh_proto::{Connection, Misuse, RequestId, Role, ServerRole};
+use ssh_proto::{Connection, RequestId, Role, ServerRole};
 
 use crate::Error;
 use crate::channel::{Owner, after};
@@ -24,7 +24,7 @@ use crate::transport::Transport;
 
 use connection::Attendee;
 
-pub use connection::{PendingChannel, ServerConnection};
+pub use connection::ServerConnection;
 pub use handler::{Handler, OpenVerdict, Task};
 pub use options::ServerOptions;
 
@@ -433,7 +433,7 @@ pub(crate) fn global_request<R: Role>(
             .conn
             .global_request(name, data, want_reply, Instant::now())
         {
-            Err(Misuse::Blocked) => None,
+            Err(misuse) if core.must_wait(misuse) => None,
             Err(misuse) => Some(Err(core.over.clone().unwrap_or(Error::Misuse(misuse)))),
             Ok(request) => {
                 if want_reply {

@@ -1,29 +1,31 @@
 //! The client: connects, authenticates, opens channels.
 
+mod asked;
 mod auth;
 mod command;
 mod options;
 
 use std::fmt;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use ssh_proto::error::DisconnectReason;
 use ssh_proto::{
-    Answer, ClientEvent, ClientRole, Connection, Negotiated, OpenChannel, OpenFailureReason,
-    Program, RequestId, Role,
+    ClientEvent, ClientRole, Connection, Misuse, Negotiated, OpenChannel, Program, RequestId, Role,
 };
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, ToSocketAddrs};
 
 use crate::channel::{Channel, Owner};
-use crate::core::{Call, Interest, Shared, Sorted, must_wait, now, seed};
+use crate::core::{Call, Core, Interest, Shared, Sorted, must_wait, now, seed};
 use crate::driver::{Attendant, Drive, Driver};
 use crate::events::Events;
 use crate::forward::Routes;
 use crate::waiters::Wish;
 use crate::{Error, SessionInfo};
+
+use asked::Asked;
 
 pub use auth::{Answerer, Asker, Method, Signer};
 pub use command::{Child, ChildStderr, ChildStdin, ChildStdout, Command, Output};
@@ -131,16 +133,25 @@ impl Client {
     {
         let conn = Connection::<ClientRole>::new(options.protocol(), seed()?, now());
         let shared = Arc::new(Shared::new(conn, sort, false));
-        let attendant = Attendant::new(attend(Arc::clone(&shared), options.policy));
+        let owner = Arc::new(Owner {
+            shared: Arc::clone(&shared),
+        });
+        let attendee = Attendee {
+            shared: Arc::clone(&shared),
+            owner: Arc::downgrade(&owner),
+            policy: options.policy,
+            asked: options.asked,
+        };
+        let attendant = Attendant::new(attendee.attend());
         #[cfg_attr(not(feature = "replay"), expect(unused_mut, reason = "for recordings"))]
-        let mut drive = Drive::new(Arc::clone(&shared), stream, options.log, attendant);
+        let mut drive = Drive::new(shared, stream, options.log, attendant);
         #[cfg(feature = "replay")]
         if let Some(callback) = options.recording {
             drive.record_to(callback);
         }
         let mut driver = Driver::new(drive);
         let client = Self {
-            owner: Arc::new(Owner { shared }),
+            owner,
             extras: Arc::new(Extras {
                 auth: tokio::sync::Mutex::new(()),
                 banner: Mutex::new(options.banner),
@@ -194,11 +205,22 @@ impl Client {
     /// [`Error::OpenFailed`], [`Error::Refused`].
     pub async fn subsystem(&self, name: &str) -> Result<Channel, Error> {
         let channel = self.open(OpenChannel::Session).await?;
-        channel
-            .command(true, |channel| channel.start(Program::Subsystem(name)))
-            .await?
-            .reply("subsystem")
-            .await?;
+        channel.start(Program::Subsystem(name)).await?;
+        Ok(channel)
+    }
+
+    /// Opens a session with nothing in it, for callers that want to see each answer: see [`Channel::pty`],
+    /// [`Channel::env`] and [`Channel::start`]. [`exec`](Self::exec), [`shell`](Self::shell) and
+    /// [`subsystem`](Self::subsystem) ask for everything at once, which is faster.
+    ///
+    /// Cancellation: the channel is closed, also while it is being opened.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::OpenFailed`].
+    pub async fn open_session(&self) -> Result<Channel, Error> {
+        let channel = self.open(OpenChannel::Session).await?;
+        channel.opened().await?;
         Ok(channel)
     }
 
@@ -256,6 +278,36 @@ impl Client {
         global_request(self.shared(), name, data, want_reply).await
     }
 
+    /// Sends a PING with at most 256 bytes (`ping@openssh.com`), and waits until the server has answered: everything that
+    /// it sent before has arrived then.
+    ///
+    /// Cancellation: it was sent or it was not; the answer is thrown away.
+    ///
+    /// # Errors
+    ///
+    /// The server does not answer such messages; or the connection has ended.
+    pub async fn ping(&self, data: &[u8]) -> Result<(), Error> {
+        let sent = self
+            .shared()
+            .wait(Interest::Connection(Wish::ROOM), |core| {
+                match core.conn.ping(data, now()) {
+                    Err(misuse) if must_wait(misuse) => None,
+                    Err(misuse) => Some(Err(core.over.clone().unwrap_or(Error::Misuse(misuse)))),
+                    Ok(()) => {
+                        core.pings += 1;
+                        Some(Ok(core.pings))
+                    }
+                }
+            })
+            .await??;
+        // They are answered in order.
+        self.shared()
+            .wait(Interest::Connection(Wish::STATE), |core| {
+                (core.pongs >= sent).then_some(())
+            })
+            .await
+    }
+
     /// Starts a key exchange now. Data goes on flowing; see [`rekeys`](Self::rekeys).
     ///
     /// # Errors
@@ -304,8 +356,12 @@ impl Client {
     /// Ends the connection for all its handles: the server is told, and everything that waits fails. The last bytes
     /// have left when the [`Driver`] is ready.
     pub fn disconnect(&self) {
-        self.shared()
-            .disconnect(DisconnectReason::BY_APPLICATION, "");
+        self.disconnect_with(DisconnectReason::BY_APPLICATION, "");
+    }
+
+    /// The same with a reason of RFC 4253 section 11.1, and a text for whoever reads the server's log.
+    pub fn disconnect_with(&self, reason: DisconnectReason, text: &str) {
+        self.shared().disconnect(reason, text);
     }
 }
 
@@ -369,30 +425,44 @@ pub(crate) async fn global_request<R: Role>(
     data: &[u8],
     want_reply: bool,
 ) -> Result<Vec<u8>, Error> {
-    let request = shared
+    if want_reply {
+        let ask = |core: &mut Core<R>| core.conn.global_request(name, data, true, now());
+        return Ok(ask_global(shared, "global request", ask).await?.1);
+    }
+    shared
         .wait(Interest::Connection(Wish::ROOM), |core| {
-            match core.conn.global_request(name, data, want_reply, now()) {
+            match core.conn.global_request(name, data, false, now()) {
                 Err(misuse) if must_wait(misuse) => None,
                 Err(misuse) => Some(Err(core.over.clone().unwrap_or(Error::Misuse(misuse)))),
-                Ok(request) => {
-                    if want_reply {
-                        core.replies.insert(request, None);
-                    }
-                    Some(Ok(request))
-                }
+                Ok(_) => Some(Ok(Vec::new())),
+            }
+        })
+        .await?
+}
+
+/// Makes a request about the connection, and waits until it is granted; with the data of the reply. `what` names it.
+pub(crate) async fn ask_global<R: Role>(
+    shared: &Shared<R>,
+    what: &'static str,
+    mut ask: impl FnMut(&mut Core<R>) -> Result<RequestId, Misuse>,
+) -> Result<(RequestId, Vec<u8>), Error> {
+    let request = shared
+        .wait(Interest::Connection(Wish::ROOM), |core| match ask(core) {
+            Err(misuse) if must_wait(misuse) => None,
+            Err(misuse) => Some(Err(core.over.clone().unwrap_or(Error::Misuse(misuse)))),
+            Ok(request) => {
+                core.replies.insert(request, None);
+                Some(Ok(request))
             }
         })
         .await??;
-    if !want_reply {
-        return Ok(Vec::new());
-    }
     let sent = GlobalReply { shared, request };
-    shared
+    let reply = shared
         .wait(Interest::Connection(Wish::STATE), |core| {
             core.replies.get_mut(&sent.request)?.take()
         })
-        .await?
-        .ok_or(Error::Refused("global request"))
+        .await?;
+    Ok((request, reply.ok_or(Error::Refused(what))?))
 }
 
 /// Where an event of a client goes.
@@ -401,6 +471,7 @@ fn sort(event: ClientEvent) -> Sorted<ClientEvent> {
         ClientEvent::Channel(id) => Sorted::Channel(id),
         ClientEvent::GlobalReplied { request, reply } => Sorted::Reply(request, reply),
         ClientEvent::Disconnected(error) => Sorted::Over(error),
+        ClientEvent::PongReceived(_) => Sorted::Pong,
         ClientEvent::Rekeyed => Sorted::Rekeyed,
         ClientEvent::Unblocked => Sorted::Unblocked,
         ClientEvent::OpenRequested(_)
@@ -410,44 +481,52 @@ fn sort(event: ClientEvent) -> Sorted<ClientEvent> {
     }
 }
 
-/// Answers what no caller waits for. What fails here fails because the connection has ended.
-async fn attend(shared: Arc<Shared<ClientRole>>, mut policy: HostKeyPolicy) {
-    while let Some(call) = shared.next_call(Routes::tidy).await {
-        match call {
-            Call::Event(ClientEvent::HostKeyOffered(offer)) => {
-                let verdict = policy.judge(offer.key()).await;
-                shared.act(|core| {
-                    _ = match verdict {
-                        Ok(()) => core.conn.accept_host_key(offer),
-                        Err(refused) => {
-                            core.io_error = Some(Error::HostKey(Arc::new(refused)));
-                            core.conn.reject_host_key(offer)
-                        }
-                    };
-                });
-            }
-            Call::Event(ClientEvent::OpenRequested(request)) => shared.act(|core| {
-                if let Err(request) = core.routes.offer(request) {
-                    let reason = OpenFailureReason::ADMINISTRATIVELY_PROHIBITED;
-                    _ = core.conn.refuse_open(request, reason, "");
-                }
-                core.waiters.wake(Wish::STATE, &mut core.wakes);
-            }),
-            Call::Event(ClientEvent::GlobalRequested(request)) => {
-                if let Some(token) = request.token {
-                    shared.act(|core| _ = core.conn.answer_global(token, Answer::Refuse));
-                }
-            }
-            Call::Requested { channel, token, .. } => {
-                if let Some(token) = token {
+/// Answers what no caller waits for.
+struct Attendee {
+    shared: Arc<Shared<ClientRole>>,
+    owner: Weak<Owner<ClientRole>>,
+    policy: HostKeyPolicy,
+    asked: Asked,
+}
+
+impl Attendee {
+    /// Until the connection has ended. What fails here fails because it has.
+    async fn attend(mut self) {
+        let shared = Arc::clone(&self.shared);
+        while let Some(call) = shared.next_call(Routes::tidy).await {
+            match call {
+                Call::Event(ClientEvent::HostKeyOffered(offer)) => {
+                    let verdict = self.policy.judge(offer.key()).await;
                     shared.act(|core| {
-                        if let Some(mut channel) = core.conn.channel(channel) {
-                            _ = channel.reply(token, false);
-                        }
+                        _ = match verdict {
+                            Ok(()) => core.conn.accept_host_key(offer),
+                            Err(refused) => {
+                                core.io_error = Some(Error::HostKey(Arc::new(refused)));
+                                core.conn.reject_host_key(offer)
+                            }
+                        };
                     });
                 }
+                Call::Event(ClientEvent::OpenRequested(request)) => {
+                    let offered = shared.act(|core| {
+                        let offered = core.routes.offer(request);
+                        core.waiters.wake(Wish::STATE, &mut core.wakes);
+                        offered
+                    });
+                    if let Err(request) = offered {
+                        self.asked.open(&shared, &self.owner, request);
+                    }
+                }
+                Call::Event(ClientEvent::GlobalRequested(request)) => {
+                    self.asked.global(&shared, request);
+                }
+                Call::Requested {
+                    channel,
+                    request,
+                    token,
+                } => self.asked.request(&shared, channel, &request, token),
+                Call::Event(_) | Call::ChannelClosed(_) => {}
             }
-            Call::Event(_) | Call::ChannelClosed(_) => {}
         }
     }
 }

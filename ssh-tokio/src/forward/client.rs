@@ -13,7 +13,7 @@ use tokio::net::{TcpListener, ToSocketAddrs};
 
 use crate::Error;
 use crate::channel::{Channel, Owner};
-use crate::client::Client;
+use crate::client::{Client, ask_global};
 use crate::core::{Core, Interest, must_wait, now};
 use crate::pending::Pending;
 use crate::pump::verdict;
@@ -95,7 +95,7 @@ impl Client {
         target: impl Into<ForwardTarget>,
     ) -> Result<Forward, Error> {
         let target = target.into();
-        self.request_forward(ForwardAddress::tcpip(bind.0, bind.1), Some(target))
+        self.forward_from(ForwardAddress::tcpip(bind.0, bind.1), Some(target))
             .await
     }
 
@@ -113,7 +113,7 @@ impl Client {
     ) -> Result<Forward, Error> {
         let address = ForwardAddress::streamlocal(path.as_ref().as_os_str().as_encoded_bytes());
         let target = target.into();
-        self.request_forward(address, Some(target)).await
+        self.forward_from(address, Some(target)).await
     }
 
     /// Has the server listen on a TCP port for SOCKS 4, 4a and 5, and connects from here to wherever each connection asks
@@ -125,7 +125,7 @@ impl Client {
     ///
     /// [`Error::Refused`].
     pub async fn forward_remote_dynamic(&self, bind: (&str, u16)) -> Result<Forward, Error> {
-        self.request_forward(ForwardAddress::tcpip(bind.0, bind.1), None)
+        self.forward_from(ForwardAddress::tcpip(bind.0, bind.1), None)
             .await
     }
 
@@ -141,6 +141,50 @@ impl Client {
         let channel = self.open(OpenChannel::DirectStreamlocal { path }).await?;
         channel.opened().await?;
         Ok(channel)
+    }
+
+    /// Has the server listen, for a caller that takes care of the channels itself: they come to
+    /// [`ClientOptions::on_channel_open`](crate::ClientOptions::on_channel_open), with the id that is returned here, along
+    /// with where the server listens. What the address means is told at [`ForwardAddress::Tcpip`];
+    /// [`forward_remote`](Self::forward_remote) and its like do everything.
+    ///
+    /// Cancellation: the request was sent or it was not; its answer is thrown away, and channels that come of it are
+    /// offered all the same.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Refused`].
+    pub async fn request_forward(
+        &self,
+        address: ForwardAddress,
+    ) -> Result<(RequestId, ForwardAddress), Error> {
+        let (forward, _) = ask_global(self.shared(), "forwarding", |core| {
+            core.conn.request_forward(address.clone(), now())
+        })
+        .await?;
+        let bound = self.shared().act(|core| {
+            core.conn
+                .forward(forward)
+                .cloned()
+                .ok_or_else(|| core.ended())
+        })?;
+        Ok((forward, bound))
+    }
+
+    /// Has the server listen there no more; the id is that of [`request_forward`](Self::request_forward). Channels that are
+    /// open stay.
+    ///
+    /// Cancellation: the request was sent or it was not; its answer is thrown away.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Refused`]: the server says that it did not listen there.
+    pub async fn cancel_forward(&self, forward: RequestId) -> Result<(), Error> {
+        ask_global(self.shared(), "forwarding", |core| {
+            core.conn.cancel_forward(forward, now())
+        })
+        .await
+        .map(drop)
     }
 
     /// Promises the server that no session will be opened any more (`no-more-sessions@openssh.com`).
@@ -199,7 +243,7 @@ impl Client {
     }
 
     /// `target`: `None` asks each connection.
-    async fn request_forward(
+    async fn forward_from(
         &self,
         address: ForwardAddress,
         target: Option<ForwardTarget>,

@@ -10,8 +10,8 @@ use std::task::Poll;
 
 use ssh_proto::error::DisconnectReason;
 use ssh_proto::{
-    Answer, ChannelId, ChannelRequest, GlobalRequestKind, GlobalRequestReceived, LoginAttempt,
-    Misuse, Negotiated, OpenChannel, OpenFailureReason, OpenKind, OpenRequest, Proof, RequestToken,
+    Answer, ChannelId, ChannelRequest, ForwardAddress, GlobalRequestKind, GlobalRequestReceived,
+    LoginAttempt, Misuse, Negotiated, OpenChannel, OpenKind, OpenRequest, Proof, RequestToken,
     ServerEvent, ServerRole,
 };
 use tokio::task::JoinSet;
@@ -20,7 +20,7 @@ use crate::BoxFuture;
 use crate::channel::{Owner, ServerChannel};
 use crate::core::{Call, Shared, Sorted, now};
 use crate::events::Events;
-use crate::pending::Pending;
+use crate::pending::{Pending, PendingChannel};
 use crate::{Error, Session, Verdict};
 
 use super::Startup;
@@ -69,6 +69,25 @@ impl ServerConnection {
         Ok((channel, data))
     }
 
+    /// Opens a channel for a connection that came to where the client had this server listen
+    /// ([`Handler::check_forward`]); `originator` is the address and port of whoever connected. The ready-made
+    /// [`Forwarding`](crate::Forwarding) does so by itself.
+    ///
+    /// Cancellation: the channel is closed, also while it is being opened.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::OpenFailed`].
+    pub async fn open_forwarded(
+        &self,
+        address: &ForwardAddress,
+        originator: (&str, u16),
+    ) -> Result<ServerChannel, Error> {
+        let channel = self.open(address.channel(originator)).await?;
+        channel.opened().await?;
+        Ok(channel)
+    }
+
     /// Asks for a channel; the answer is not waited for.
     pub(crate) async fn open(&self, kind: OpenChannel<'_>) -> Result<ServerChannel, Error> {
         crate::client::open(&self.owner, kind).await
@@ -80,7 +99,12 @@ impl ServerConnection {
 
     /// Whether the connection has not ended.
     pub fn is_alive(&self) -> bool {
-        self.owner.shared.act(|core| core.over.is_none())
+        self.closed().is_none()
+    }
+
+    /// Why the connection has ended.
+    pub fn closed(&self) -> Option<Error> {
+        self.owner.shared.act(|core| core.over.clone())
     }
 
     /// Makes a request about the connection, and waits for the answer when one is wanted.
@@ -115,9 +139,12 @@ impl ServerConnection {
 
     /// Ends the connection; the client is shown the text.
     pub fn disconnect(&self, text: &str) {
-        self.owner
-            .shared
-            .disconnect(DisconnectReason::BY_APPLICATION, text);
+        self.disconnect_with(DisconnectReason::BY_APPLICATION, text);
+    }
+
+    /// Ends the connection with a reason of RFC 4253 section 11.1; the client is shown the text.
+    pub fn disconnect_with(&self, reason: DisconnectReason, text: &str) {
+        self.owner.shared.disconnect(reason, text);
     }
 }
 
@@ -126,53 +153,6 @@ impl fmt::Debug for ServerConnection {
         f.debug_struct("ServerConnection")
             .field("peer", &self.peer)
             .finish_non_exhaustive()
-    }
-}
-
-/// A channel that the client has asked for and that is not decided about. Dropping it refuses.
-#[must_use = "the client waits for the verdict"]
-pub struct PendingChannel {
-    pending: Pending<ServerRole>,
-    kind: OpenKind,
-}
-
-impl PendingChannel {
-    pub(crate) const fn owner(&self) -> &Arc<Owner<ServerRole>> {
-        self.pending.owner()
-    }
-
-    /// What was asked for.
-    pub const fn kind(&self) -> &OpenKind {
-        &self.kind
-    }
-
-    /// Opens the channel.
-    ///
-    /// # Errors
-    ///
-    /// The connection has ended.
-    pub fn accept(self) -> Result<ServerChannel, Error> {
-        self.accept_with(&[])
-    }
-
-    /// Opens the channel; `data` goes into the confirmation.
-    ///
-    /// # Errors
-    ///
-    /// The connection has ended.
-    pub fn accept_with(mut self, data: &[u8]) -> Result<ServerChannel, Error> {
-        self.pending.accept(data)
-    }
-
-    /// Refuses the channel.
-    pub fn refuse(mut self, reason: OpenFailureReason, description: &str) {
-        self.pending.refuse(reason, description);
-    }
-}
-
-impl fmt::Debug for PendingChannel {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("PendingChannel").field(&self.kind).finish()
     }
 }
 
@@ -367,10 +347,7 @@ impl Attendee {
             }
             OpenVerdict::Handle(handle) => {
                 let owner = Arc::clone(&self.connection.owner);
-                let pending = PendingChannel {
-                    kind: request.kind().clone(),
-                    pending: Pending::new(Arc::clone(&owner), request),
-                };
+                let pending = PendingChannel::new(Arc::clone(&owner), request);
                 self.tasks.spawn(async move {
                     guarded(&owner, handle(pending)).await;
                 });

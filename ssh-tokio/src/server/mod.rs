@@ -30,7 +30,7 @@ use crate::pump::LogCallback;
 
 use connection::Attendee;
 
-pub use connection::{PendingChannel, ServerConnection};
+pub use connection::ServerConnection;
 pub use handler::{Handler, OpenVerdict, PendingFn, Task};
 pub use options::ServerOptions;
 

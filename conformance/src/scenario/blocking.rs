@@ -1,0 +1,644 @@
+//! The backend `ssh-blocking`. Each list of a script has a thread of its own, so what is a future elsewhere may block.
+
+use std::collections::BTreeMap;
+use std::future::ready;
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+use ssh_blocking::{
+    AuthOutcome, Channel, ChannelEvents, Child, Client, ClientOptions, Error, ExitStatus, Handler,
+    HostKeyPolicy, OpenVerdict, PendingChannel, Server, ServerChannel, ServerConnection,
+    ServerOptions, Session, Task, Verdict,
+};
+use ssh_proto::error::DisconnectReason;
+use ssh_proto::key::PublicKey;
+use ssh_proto::{
+    ChannelId, ChannelRequest, ClientConfig, ClientRole, ForwardAddress, LoginAttempt, OpenKind,
+    Program, PtyRequest, RequestId, Role, Secret, ServerConfig, ServerRole, Signal, Stream,
+    WindowSize,
+};
+
+use super::link::{
+    BoxFuture, CUT, Chan, Event, Failure, Link, Opened, Outcome, Tell, block_on, ending, told,
+};
+use super::policy::{Judgement, sign};
+use super::script::{Exit, Kind, Login, Run};
+use super::side::{Opening, Reaction, Script, Side};
+use crate::pair::user_key;
+
+/// Plays the client's side.
+pub(super) fn client(side: Arc<Side>, stream: TcpStream, config: ClientConfig) {
+    let (opens, requests, globals, shows) = (
+        Arc::clone(&side),
+        Arc::clone(&side),
+        Arc::clone(&side),
+        Arc::clone(&side),
+    );
+    let options = ClientOptions::new(HostKeyPolicy::AcceptAny)
+        .config(config)
+        .on_banner(move |text| shows.banner(text))
+        .on_channel_open(move |pending| match opens.opening(pending.kind()) {
+            Opening::Play(script, data) => accept(&opens, pending, script, data),
+            Opening::Refuse(reason, text) => pending.refuse(reason, text),
+            Opening::Session => drop(pending),
+        })
+        .check_channel_request(move |id, name, data| {
+            requests.requested(id, &custom(name, data)).is_granted()
+        })
+        .check_global_request(move |name, data| globals.global(name, data));
+    let client = Client::connect_stream(stream, options).expect("a key exchange");
+    side.attach(Arc::new(ClientLink {
+        client,
+        forwards: Mutex::default(),
+    }));
+    block_on(side.run());
+}
+
+/// Plays the server's side.
+pub(super) fn server(side: Arc<Side>, stream: TcpStream, config: ServerConfig) {
+    let handled = Arc::clone(&side);
+    let options = ServerOptions::new(config, move |_| Handles(Arc::clone(&handled)));
+    // How it ends is in the log.
+    _ = Server::new(options).serve_stream(stream, None);
+    block_on(side.done());
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn custom(name: &str, data: &[u8]) -> ChannelRequest {
+    ChannelRequest::Custom {
+        name: name.to_owned(),
+        data: data.to_vec(),
+    }
+}
+
+fn spawn(task: BoxFuture<'static, ()>) {
+    thread::spawn(move || block_on(task));
+}
+
+/// The end of a connection, in the words of the log.
+fn end(error: &Error) -> String {
+    match error {
+        Error::Connection(error) => ending(error),
+        Error::Io(_) => CUT.to_owned(),
+        other => other.to_string(),
+    }
+}
+
+fn failed(error: impl Into<Error>) -> Failure {
+    match error.into() {
+        error @ (Error::Connection(_) | Error::Io(_)) => Failure::Over(end(&error)),
+        Error::OpenFailed {
+            reason,
+            description,
+        } => Failure::NotOpened(reason, description.to_string()),
+        Error::Refused(_) => Failure::Refused,
+        Error::ChannelClosed => Failure::Closed,
+        Error::Misuse(misuse) => Failure::Misuse(misuse),
+        other => Failure::Other(other.to_string()),
+    }
+}
+
+fn status(exit: &Exit) -> ExitStatus {
+    match exit {
+        Exit::Code(code) => ExitStatus::Code(*code),
+        Exit::Signal(signal) => ExitStatus::Signal(signal.clone()),
+        Exit::Missing => ExitStatus::Missing,
+    }
+}
+
+/// Opens a channel that the peer asks for, and plays its script.
+fn accept<R: BlockingRole>(
+    side: &Arc<Side>,
+    pending: PendingChannel<R>,
+    script: Script,
+    data: &str,
+) {
+    // It fails when the connection has ended.
+    if let Ok(channel) = pending.accept_with(data.as_bytes()) {
+        side.play_accepted(script, BlockingChan::boxed(channel, None));
+    }
+}
+
+/// What only one of the roles does on a channel.
+trait BlockingRole: Role {
+    fn ask(channel: &Channel<Self>, request: &ChannelRequest) -> Result<(), Error>
+    where
+        Self: Sized;
+    fn exit(channel: &Channel<Self>, exit: &Exit) -> Result<(), Error>
+    where
+        Self: Sized;
+}
+
+impl BlockingRole for ClientRole {
+    fn ask(channel: &Channel, request: &ChannelRequest) -> Result<(), Error> {
+        match request {
+            ChannelRequest::Pty(pty) => channel.pty(pty),
+            ChannelRequest::Env { name, value } => channel.env(name, value),
+            ChannelRequest::Shell => channel.start(Program::Shell),
+            ChannelRequest::Exec(command) => channel.start(Program::Exec(command)),
+            ChannelRequest::Subsystem(name) => channel.start(Program::Subsystem(name)),
+            ChannelRequest::WindowChange(size) => channel.resize(*size),
+            ChannelRequest::Signal(signal) => channel.signal(signal),
+            ChannelRequest::Break { ms } => channel.send_break(Duration::from_millis((*ms).into())),
+            _ => Err(Error::Refused("no such request")),
+        }
+    }
+
+    fn exit(_: &Channel, _: &Exit) -> Result<(), Error> {
+        Ok(())
+    }
+}
+
+impl BlockingRole for ServerRole {
+    fn ask(_: &ServerChannel, _: &ChannelRequest) -> Result<(), Error> {
+        Err(Error::Refused("a client's request"))
+    }
+
+    fn exit(channel: &ServerChannel, exit: &Exit) -> Result<(), Error> {
+        channel.send_exit(&status(exit))
+    }
+}
+
+struct BlockingChan<R: Role> {
+    channel: Channel<R>,
+    events: Mutex<ChannelEvents<R>>,
+    /// Dropping it would send EOF.
+    _child: Option<Child>,
+}
+
+impl<R: BlockingRole> BlockingChan<R> {
+    fn boxed(channel: Channel<R>, child: Option<Child>) -> Arc<dyn Chan> {
+        Arc::new(Self {
+            events: Mutex::new(channel.events()),
+            channel,
+            _child: child,
+        })
+    }
+}
+
+impl<R: BlockingRole> Chan for BlockingChan<R> {
+    fn id(&self) -> ChannelId {
+        self.channel.id()
+    }
+
+    fn read(&self, stream: Stream, max: usize) -> BoxFuture<'_, Outcome<Vec<u8>>> {
+        Box::pin(async move {
+            let mut bytes = vec![0; max];
+            let len = if stream == Stream::STDERR {
+                self.channel.stderr().read(&mut bytes)
+            } else {
+                (&self.channel).read(&mut bytes)
+            };
+            bytes.truncate(len.map_err(failed)?);
+            Ok(bytes)
+        })
+    }
+
+    fn write<'a>(&'a self, stream: Stream, bytes: &'a [u8]) -> BoxFuture<'a, Outcome<usize>> {
+        Box::pin(async move {
+            let len = if stream == Stream::STDERR {
+                self.channel.stderr().write(bytes)
+            } else {
+                (&self.channel).write(bytes)
+            };
+            len.map_err(failed)
+        })
+    }
+
+    fn ask<'a>(&'a self, request: &'a ChannelRequest, want_reply: bool) -> BoxFuture<'a, Outcome> {
+        Box::pin(async move {
+            let answer = match request {
+                ChannelRequest::Custom { name, data } => {
+                    self.channel.request(name, data, want_reply)
+                }
+                _ => R::ask(&self.channel, request),
+            };
+            answer.map_err(failed)
+        })
+    }
+
+    fn exit<'a>(&'a self, exit: &'a Exit) -> BoxFuture<'a, Outcome> {
+        Box::pin(async move { R::exit(&self.channel, exit).map_err(failed) })
+    }
+
+    fn tell(&self, what: Tell) -> BoxFuture<'_, Outcome> {
+        let told = match what {
+            Tell::Eof => self.channel.shutdown_write(),
+            Tell::EndOfWrite => self.channel.shutdown_read(),
+            Tell::CombineStderr => self.channel.combine_stderr(),
+            Tell::Discard(stream) => self.channel.discard(stream),
+            Tell::Close => {
+                self.channel.close();
+                Ok(())
+            }
+        };
+        Box::pin(ready(told.map_err(failed)))
+    }
+
+    fn event(&self) -> BoxFuture<'_, Option<Event>> {
+        Box::pin(async move {
+            use ssh_blocking::ChannelEvent;
+            Some(match lock(&self.events).next()? {
+                ChannelEvent::Exited(ExitStatus::Code(code)) => Event::Exited(Exit::Code(code)),
+                ChannelEvent::Exited(ExitStatus::Signal(signal)) => {
+                    Event::Exited(Exit::Signal(signal))
+                }
+                ChannelEvent::Eof => Event::Eof,
+                ChannelEvent::Closed => Event::Closed,
+                _ => Event::Exited(Exit::Missing),
+            })
+        })
+    }
+}
+
+struct ClientLink {
+    client: Client,
+    /// Listeners that were granted.
+    forwards: Mutex<BTreeMap<ForwardAddress, RequestId>>,
+}
+
+impl ClientLink {
+    fn open_now(&self, kind: &Kind) -> Result<Opened, Error> {
+        let client = &self.client;
+        let mut data = Vec::new();
+        let mut child = None;
+        let channel = match kind {
+            Kind::Session => client.open_session()?,
+            Kind::Program {
+                run: Run::Subsystem(name),
+                ..
+            } => client.subsystem(name)?,
+            Kind::Program {
+                run,
+                pty,
+                env,
+                combine_stderr,
+            } => {
+                let mut command = match run {
+                    Run::Exec(command) => client.exec(command),
+                    _ => client.shell(),
+                };
+                if let Some(pty) = pty {
+                    command = command.pty(pty.clone());
+                }
+                for (name, value) in env {
+                    command = command.env(name, value);
+                }
+                if *combine_stderr {
+                    command = command.combine_stderr();
+                }
+                child.insert(command.spawn()?).channel().clone()
+            }
+            Kind::DirectTcpip(host, port) => client.direct_tcpip(host, *port)?,
+            Kind::DirectStreamlocal(path) => client.direct_streamlocal(path)?,
+            Kind::Custom(kind, words) => {
+                let (channel, confirmation) = client.open_custom(kind, words.as_bytes())?;
+                data = confirmation;
+                channel
+            }
+            Kind::ForwardedTcpip(..) | Kind::ForwardedStreamlocal(_) => {
+                return Err(Error::Refused("a server's channel"));
+            }
+        };
+        Ok((BlockingChan::boxed(channel, child), data))
+    }
+
+    fn log_in_now(&self, login: Login) -> Result<(bool, String), Error> {
+        let client = &self.client;
+        let mut words = String::new();
+        let outcome = match login {
+            Login::None(user) => client.auth_none(user),
+            Login::Password(user, password) => client.auth_password(user, password),
+            Login::Change(user, old, new) => {
+                client.auth_password_with_change(user, old, |prompt| {
+                    words += &told::change(prompt);
+                    Some(new.into())
+                })
+            }
+            Login::Key(user) => client.auth_public_key(user, user_key()),
+            Login::External(user) => {
+                let key = user_key().public().clone();
+                client.auth_external(user, key, |request| Some(sign(request)))
+            }
+            Login::Answers(user, rounds) => {
+                let mut rounds = rounds.iter();
+                client.auth_keyboard_interactive(user, |prompts| {
+                    words += &told::asked(prompts);
+                    let answers = rounds.next()?.iter();
+                    Some(answers.map(|answer| Secret::from(*answer)).collect())
+                })
+            }
+        }?;
+        Ok(match outcome {
+            AuthOutcome::Refused {
+                methods,
+                partial_success,
+            } => (false, words + &told::refused(&methods, partial_success)),
+            AuthOutcome::PasswordExpired { prompt } => (false, words + &told::expired(&prompt)),
+            _ => (true, words + told::IN),
+        })
+    }
+}
+
+impl Link for ClientLink {
+    fn open<'a>(&'a self, kind: &'a Kind) -> BoxFuture<'a, Outcome<Opened>> {
+        Box::pin(async move { self.open_now(kind).map_err(failed) })
+    }
+
+    fn global<'a>(
+        &'a self,
+        name: &'a str,
+        data: &'a [u8],
+        want_reply: bool,
+    ) -> BoxFuture<'a, Outcome<Vec<u8>>> {
+        Box::pin(async move {
+            let answer = self.client.global_request(name, data, want_reply);
+            answer.map_err(failed)
+        })
+    }
+
+    fn listen<'a>(&'a self, address: &'a ForwardAddress) -> BoxFuture<'a, Outcome<ForwardAddress>> {
+        Box::pin(async move {
+            let granted = self.client.request_forward(address.clone());
+            let (forward, bound) = granted.map_err(failed)?;
+            lock(&self.forwards).insert(bound.clone(), forward);
+            Ok(bound)
+        })
+    }
+
+    fn cancel<'a>(&'a self, address: &'a ForwardAddress) -> BoxFuture<'a, Outcome> {
+        Box::pin(async move {
+            let forward = lock(&self.forwards).remove(address);
+            let forward = forward.ok_or_else(|| Failure::Other("no such listener".into()))?;
+            self.client.cancel_forward(forward).map_err(failed)
+        })
+    }
+
+    fn no_more_sessions(&self) -> BoxFuture<'_, Outcome> {
+        Box::pin(async { self.client.no_more_sessions().map_err(failed) })
+    }
+
+    fn ping(&self) -> BoxFuture<'_, Outcome> {
+        Box::pin(async { self.client.ping(b"are you there").map_err(failed) })
+    }
+
+    fn log_in<'a>(&'a self, login: &'a Login) -> BoxFuture<'a, Outcome<(bool, String)>> {
+        Box::pin(async move { self.log_in_now(*login).map_err(failed) })
+    }
+
+    fn rekey(&self) -> BoxFuture<'_, Outcome> {
+        Box::pin(async { self.client.rekey().map_err(failed) })
+    }
+
+    fn rekeyed(&self, count: u64) -> BoxFuture<'_, Outcome> {
+        Box::pin(async move {
+            while self.client.rekeys() < count {
+                if let Some(error) = self.client.closed() {
+                    return Err(failed(error));
+                }
+                thread::sleep(Duration::from_millis(1));
+            }
+            Ok(())
+        })
+    }
+
+    fn rest(&self, time: Duration) -> BoxFuture<'_, ()> {
+        Box::pin(async move { thread::sleep(time) })
+    }
+
+    fn disconnect<'a>(&'a self, reason: DisconnectReason, text: &'a str) -> BoxFuture<'a, ()> {
+        Box::pin(async move { self.client.disconnect_with(reason, text) })
+    }
+
+    fn ended(&self) -> BoxFuture<'_, String> {
+        Box::pin(async {
+            self.client.wait_closed();
+            self.client.closed().as_ref().map(end).unwrap_or_default()
+        })
+    }
+
+    fn spawn(&self, task: BoxFuture<'static, ()>) {
+        spawn(task);
+    }
+}
+
+struct ServerLink(ServerConnection);
+
+impl ServerLink {
+    fn open_now(&self, kind: &Kind) -> Result<Opened, Error> {
+        let mut data = Vec::new();
+        let channel = match kind {
+            Kind::ForwardedTcpip(address, port, host, from) => {
+                let address = ForwardAddress::tcpip(*address, *port);
+                self.0.open_forwarded(&address, (host, *from))?
+            }
+            Kind::ForwardedStreamlocal(path) => {
+                let address = ForwardAddress::streamlocal(*path);
+                self.0.open_forwarded(&address, ("", 0))?
+            }
+            Kind::Custom(kind, words) => {
+                let (channel, confirmation) = self.0.open_custom(kind, words.as_bytes())?;
+                data = confirmation;
+                channel
+            }
+            _ => return Err(Error::Refused("a client's channel")),
+        };
+        Ok((BlockingChan::boxed(channel, None), data))
+    }
+}
+
+impl Link for ServerLink {
+    fn open<'a>(&'a self, kind: &'a Kind) -> BoxFuture<'a, Outcome<Opened>> {
+        Box::pin(async move { self.open_now(kind).map_err(failed) })
+    }
+
+    fn global<'a>(
+        &'a self,
+        name: &'a str,
+        data: &'a [u8],
+        want_reply: bool,
+    ) -> BoxFuture<'a, Outcome<Vec<u8>>> {
+        Box::pin(async move {
+            self.0
+                .global_request(name, data, want_reply)
+                .map_err(failed)
+        })
+    }
+
+    fn rekey(&self) -> BoxFuture<'_, Outcome> {
+        Box::pin(async { self.0.rekey().map_err(failed) })
+    }
+
+    fn rekeyed(&self, count: u64) -> BoxFuture<'_, Outcome> {
+        Box::pin(async move {
+            while self.0.rekeys() < count {
+                if let Some(error) = self.0.closed() {
+                    return Err(failed(error));
+                }
+                thread::sleep(Duration::from_millis(1));
+            }
+            Ok(())
+        })
+    }
+
+    fn rest(&self, time: Duration) -> BoxFuture<'_, ()> {
+        Box::pin(async move { thread::sleep(time) })
+    }
+
+    fn disconnect<'a>(&'a self, reason: DisconnectReason, text: &'a str) -> BoxFuture<'a, ()> {
+        Box::pin(async move { self.0.disconnect_with(reason, text) })
+    }
+
+    fn ended(&self) -> BoxFuture<'_, String> {
+        Box::pin(async {
+            self.0.wait_closed();
+            self.0.closed().as_ref().map(end).unwrap_or_default()
+        })
+    }
+
+    fn spawn(&self, task: BoxFuture<'static, ()>) {
+        spawn(task);
+    }
+}
+
+/// The server's author: asks the side.
+struct Handles(Arc<Side>);
+
+impl Handles {
+    fn judge(&self, attempt: &LoginAttempt) -> Verdict {
+        match self.0.judge(attempt) {
+            Judgement::Accept => Verdict::Accept,
+            Judgement::Refuse => Verdict::Refuse,
+            Judgement::Partial(methods) => Verdict::Partial(methods),
+            Judgement::Prompt(round) => Verdict::Prompt(round),
+            Judgement::Expired(text) => Verdict::PasswordExpired(text.to_owned()),
+        }
+    }
+
+    fn grants(&self, id: ChannelId, request: &ChannelRequest) -> bool {
+        self.0.requested(id, request).is_granted()
+    }
+
+    fn runs(&self, session: &Session, run: &Run) -> Option<Task> {
+        let Reaction::Run(script) = self.0.requested(session.channel, &run.request()) else {
+            return None;
+        };
+        let side = Arc::clone(&self.0);
+        Some(Box::new(move |channel| {
+            let chan = BlockingChan::boxed(channel, None);
+            status(&block_on(side.run_program(script, chan)))
+        }))
+    }
+}
+
+impl Handler for Handles {
+    fn connected(&mut self, connection: &ServerConnection) {
+        self.0.attach(Arc::new(ServerLink(connection.clone())));
+        spawn(Box::pin(Arc::clone(&self.0).run()));
+    }
+
+    fn check_auth_none(&mut self, attempt: &LoginAttempt) -> Verdict {
+        self.judge(attempt)
+    }
+
+    fn check_auth_password(&mut self, attempt: &LoginAttempt, _: &Secret) -> Verdict {
+        self.judge(attempt)
+    }
+
+    fn check_password_change(&mut self, attempt: &LoginAttempt, _: &Secret, _: &Secret) -> Verdict {
+        self.judge(attempt)
+    }
+
+    fn check_key_offer(&mut self, user: &str, key: &PublicKey) -> bool {
+        self.0.key_offered(user, key)
+    }
+
+    fn check_auth_public_key(&mut self, attempt: &LoginAttempt, _: &PublicKey) -> Verdict {
+        self.judge(attempt)
+    }
+
+    fn check_auth_interactive(&mut self, attempt: &LoginAttempt, _: &str) -> Verdict {
+        self.judge(attempt)
+    }
+
+    fn check_auth_answers(&mut self, attempt: &LoginAttempt, _: &[Secret]) -> Verdict {
+        self.judge(attempt)
+    }
+
+    fn authenticated(&mut self, user: &str) {
+        self.0.authenticated(user);
+    }
+
+    fn check_channel_open(&mut self, kind: &OpenKind) -> OpenVerdict {
+        match self.0.opening(kind) {
+            Opening::Refuse(reason, text) => OpenVerdict::Refuse {
+                reason,
+                description: text.to_owned(),
+            },
+            Opening::Session => OpenVerdict::Accept,
+            Opening::Play(script, data) => {
+                let side = Arc::clone(&self.0);
+                OpenVerdict::handle(move |pending| accept(&side, pending, script, data))
+            }
+        }
+    }
+
+    fn check_pty(&mut self, session: &Session, pty: &PtyRequest) -> bool {
+        self.grants(session.channel, &ChannelRequest::Pty(pty.clone()))
+    }
+
+    fn check_env(&mut self, session: &Session, name: &[u8], value: &[u8]) -> bool {
+        let request = ChannelRequest::Env {
+            name: name.to_vec(),
+            value: value.to_vec(),
+        };
+        self.grants(session.channel, &request)
+    }
+
+    fn check_shell(&mut self, session: &Session) -> Option<Task> {
+        self.runs(session, &Run::Shell)
+    }
+
+    fn check_exec(&mut self, session: &Session, command: &[u8]) -> Option<Task> {
+        let command = String::from_utf8_lossy(command).into_owned();
+        self.runs(session, &Run::Exec(command))
+    }
+
+    fn check_subsystem(&mut self, session: &Session, name: &str) -> Option<Task> {
+        self.runs(session, &Run::Subsystem(name.to_owned()))
+    }
+
+    fn window_change(&mut self, session: &Session, size: WindowSize) {
+        self.grants(session.channel, &ChannelRequest::WindowChange(size));
+    }
+
+    fn signal(&mut self, session: &Session, signal: &Signal) {
+        self.grants(session.channel, &ChannelRequest::Signal(signal.clone()));
+    }
+
+    fn check_break(&mut self, session: &Session, ms: u32) -> bool {
+        self.grants(session.channel, &ChannelRequest::Break { ms })
+    }
+
+    fn check_channel_request(&mut self, channel: ChannelId, name: &str, data: &[u8]) -> bool {
+        self.grants(channel, &custom(name, data))
+    }
+
+    fn check_global_request(&mut self, name: &str, data: &[u8]) -> Option<Vec<u8>> {
+        self.0.global(name, data)
+    }
+
+    fn check_forward(&mut self, address: &ForwardAddress) -> Option<u16> {
+        self.0.listening(address)
+    }
+
+    fn check_cancel_forward(&mut self, address: &ForwardAddress) -> bool {
+        self.0.listening_no_more(address)
+    }
+}

@@ -1,0 +1,112 @@
+//! Two backends joined by a loopback socket, each in any role.
+
+use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use ssh_proto::{ClientConfig, ServerConfig};
+
+use super::script::{Scenario, Who};
+use super::side::Side;
+use super::simulated::configurations;
+use super::world::World;
+
+/// What plays one side.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(clippy::exhaustive_enums, reason = "all that there are")]
+pub enum Backend {
+    /// The core alone, turned by the simplest loop.
+    Core,
+    /// `ssh-blocking`.
+    Blocking,
+    /// `ssh-tokio`.
+    Tokio,
+    /// `ssh-mio`.
+    Mio,
+}
+
+/// All backends.
+pub const BACKENDS: [Backend; 4] = [
+    Backend::Core,
+    Backend::Blocking,
+    Backend::Tokio,
+    Backend::Mio,
+];
+
+/// A scenario that takes longer hangs.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+impl Backend {
+    fn client(self, side: Arc<Side>, stream: TcpStream, config: ClientConfig) {
+        match self {
+            Self::Core => super::socket::client(side, stream, config),
+            Self::Blocking => super::blocking::client(side, stream, config),
+            Self::Tokio => super::tokio::client(side, stream, config),
+            Self::Mio => super::mio::client(side, stream, config),
+        }
+    }
+
+    fn server(self, side: Arc<Side>, stream: TcpStream, config: ServerConfig) {
+        match self {
+            Self::Core => super::socket::server(side, stream, config),
+            Self::Blocking => super::blocking::server(side, stream, config),
+            Self::Tokio => super::tokio::server(side, stream, config),
+            Self::Mio => super::mio::server(side, stream, config),
+        }
+    }
+}
+
+/// Plays a scenario; what both sides saw. Panics when it hangs.
+pub fn play(scenario: &Scenario, client: Backend, server: Backend) -> Vec<String> {
+    let scenario = Arc::new(scenario.clone());
+    let (client_config, server_config) = configurations(&scenario);
+    let world = Arc::new(World::default());
+    let side = |who| Side::new(who, Arc::clone(&scenario), Arc::clone(&world));
+    let sides = [side(Who::Client), side(Who::Server)];
+    let (near, far) = connected();
+    if scenario.cuts() {
+        let wire = near.try_clone().expect("a second handle");
+        world.set_scissors(move || {
+            // It fails when it is cut already.
+            _ = wire.shutdown(Shutdown::Both);
+        });
+    }
+    let (done, ends) = mpsc::channel();
+    let (side, tell) = (Arc::clone(&sides[0]), done.clone());
+    let near = thread::spawn(move || {
+        client.client(side, near, client_config);
+        // It fails when nobody waits any more.
+        _ = tell.send(());
+    });
+    let side = Arc::clone(&sides[1]);
+    let far = thread::spawn(move || {
+        server.server(side, far, server_config);
+        _ = done.send(());
+    });
+    let until = Instant::now() + PATIENCE;
+    for _ in &sides {
+        let left = until.saturating_duration_since(Instant::now());
+        match ends.recv_timeout(left) {
+            Ok(()) => {}
+            // One of them has panicked, which shows below.
+            Err(RecvTimeoutError::Disconnected) => break,
+            Err(RecvTimeoutError::Timeout) => panic!(
+                "{client:?} client, {server:?} server: it hangs:\n{}",
+                world.report()
+            ),
+        }
+    }
+    near.join().expect("the client's backend");
+    far.join().expect("the server's backend");
+    sides.iter().flat_map(|side| side.log().lines()).collect()
+}
+
+/// Both ends of a loopback connection.
+fn connected() -> (TcpStream, TcpStream) {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a loopback port");
+    let near = TcpStream::connect(listener.local_addr().expect("its address"));
+    let (far, _) = listener.accept().expect("the other end");
+    (near.expect("a connection"), far)
+}
