@@ -4,9 +4,12 @@
 
 pub mod app;
 pub mod both_roles;
+pub mod capture;
 pub mod commands;
+pub mod coverage;
 pub mod forwarding;
 pub mod forwards;
+pub mod hostile;
 pub mod logins;
 pub mod ours;
 pub mod pair;

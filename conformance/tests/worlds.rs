@@ -1,9 +1,19 @@
 //! Worlds of the first seeds. `conformance/worlds N` runs more.
 
+use std::sync::{Mutex, PoisonError};
+
 use conformance::world;
+
+meter::count_heap!();
+
+/// The heap is counted for the whole process.
+static ALONE: Mutex<()> = Mutex::new(());
 
 #[test]
 fn every_world_comes_to_rest_with_nothing_lost() {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    // What is made once.
+    _ = world::run(0);
     let mut alive = 0;
     for seed in 0..150 {
         match world::run(seed) {
@@ -16,6 +26,7 @@ fn every_world_comes_to_rest_with_nothing_lost() {
 
 #[test]
 fn the_same_seed_makes_the_same_world() {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     for seed in [3, 14, 15] {
         assert_eq!(world::run(seed), world::run(seed));
     }

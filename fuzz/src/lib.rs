@@ -11,6 +11,7 @@
 
 pub mod formats;
 pub mod framing;
+pub mod harness;
 pub mod session;
 pub mod steer;
 

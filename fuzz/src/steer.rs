@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use meter::Cost;
 use ssh_proto::key::PublicKey;
 use ssh_proto::msg::modes::TerminalModes;
 use ssh_proto::{
@@ -84,11 +85,13 @@ pub struct Steered<R: Role> {
     draft: Draft,
     /// Why it has ended.
     pub ended: Option<Error>,
+    /// What it has cost.
+    pub cost: Cost,
 }
 
 impl<R: Role> Steered<R> {
     /// An application that has done nothing yet.
-    pub const fn new(conn: Connection<R>, now: Instant) -> Self {
+    pub fn new(conn: Connection<R>, now: Instant) -> Self {
         Self {
             conn,
             now,
@@ -96,12 +99,13 @@ impl<R: Role> Steered<R> {
             tokens: Vec::new(),
             draft: Draft::new(),
             ended: None,
+            cost: Cost::new(),
         }
     }
 
     /// Bytes of the peer: those that were taken.
     pub fn hear(&mut self, bytes: &[u8]) -> usize {
-        let taken = self.conn.handle_bytes(bytes, self.now);
+        let taken = self.cost.hear(&mut self.conn, bytes, self.now);
         assert!(taken <= bytes.len());
         taken
     }
@@ -111,19 +115,21 @@ impl<R: Role> Steered<R> {
         let step = Duration::from_millis(1 << choices.below(24));
         let next = self.conn.poll_timeout().filter(|_| choices.below(2) == 0);
         self.now = next.map_or(self.now + step, |next| next.max(self.now));
-        self.conn.handle_timeout(self.now);
+        self.cost.wait(&mut self.conn, self.now);
     }
 
     /// Has some of the output taken away; gives it.
     pub fn drain(&mut self, choices: &mut Choices<'_>) -> Vec<u8> {
         if choices.below(4) == 0 {
             let mut output = vec![0xee; choices.below(3)];
-            self.conn.swap_output(&mut output);
+            self.cost
+                .act(&mut self.conn, |conn| conn.swap_output(&mut output));
             return output;
         }
         let len = (choices.number() as usize).min(self.conn.output().len());
         let output = self.conn.output().get(..len).unwrap_or_default().to_vec();
-        self.conn.consume_output(len);
+        self.cost
+            .act(&mut self.conn, |conn| conn.consume_output(len));
         output
     }
 
@@ -292,6 +298,7 @@ impl Acts for Steered<ServerRole> {
     fn react(&mut self, choices: &mut Choices<'_>) {
         while let Some(event) = self.conn.poll_event() {
             assert!(self.ended.is_none(), "an event after the last");
+            self.cost.event();
             match event {
                 ServerEvent::KeyOffered(offer) => match choices.below(4) {
                     0 => _ = self.conn.refuse_key(offer),
@@ -377,6 +384,7 @@ impl Acts for Steered<ClientRole> {
     fn react(&mut self, choices: &mut Choices<'_>) {
         while let Some(event) = self.conn.poll_event() {
             assert!(self.ended.is_none(), "an event after the last");
+            self.cost.event();
             match event {
                 ClientEvent::HostKeyOffered(offer) => match choices.below(16) {
                     0 => _ = self.conn.reject_host_key(offer),

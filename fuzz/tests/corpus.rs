@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+meter::count_heap!();
+
 #[test]
 fn every_corpus_passes() {
     let corpora = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus");
@@ -15,8 +17,9 @@ fn every_corpus_passes() {
         assert!(!inputs.is_empty(), "{} is empty", folder.display());
         for input in inputs {
             let data = std::fs::read(&input).expect("a file that can be read");
-            let result = std::panic::catch_unwind(|| target(&data));
-            assert!(result.is_ok(), "{name} fails on {}", input.display());
+            if let Err(text) = fuzz::harness::run(*target, &data) {
+                panic!("{name} fails on {}: {text}", input.display());
+            }
         }
     }
 }

@@ -22,6 +22,16 @@
 //! for it directly. No lock is held while a callback of yours runs, and a callback that panics ends its connection
 //! only. The stages of the protocol have their deadlines
 //! ([`Deadlines`](ssh_proto::limits::Deadlines)); reads, writes and waits have those that you set.
+//!
+//! # Logs
+//!
+//! With the feature `tracing` every connection has a span `connection` (`role`, `peer`, `user`), every channel in it a span
+//! `channel` (`number`, `kind`), and log records become events of the targets `ssh::transport`, `ssh::auth` and
+//! `ssh::connection`. A connection keeps the records that the subscriber wants when it begins. What is in
+//! them, hexdumps included, is told in [`ssh_proto::log`]: never a password, an answer, or a key.
+//!
+//! With the feature `keylog`, `key_log` of [`ClientOptions`] and [`ServerOptions`] writes what Wireshark needs to open a
+//! capture. It gives everything away.
 
 mod channel;
 mod client;

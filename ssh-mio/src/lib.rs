@@ -111,6 +111,16 @@
 //!   looked at because it is there.
 //! - **An idle connection is small.** It has no buffers of its own: see [`ReadBuffer`].
 //! - **Clocks are arguments.** Take the time once for each turn.
+//!
+//! # Logs
+//!
+//! With the feature `tracing` every connection has a span `connection` (`role`, `peer`, `user`), every channel in it a span
+//! `channel` (`number`, `kind`), and log records become events of the targets `ssh::transport`, `ssh::auth` and
+//! `ssh::connection`. A connection keeps the records that the subscriber wants when it begins. [`Connection::poll_log`](ssh_proto::Connection::poll_log)
+//! has none then: the session takes them. What is in
+//! them, hexdumps included, is told in [`ssh_proto::log`]: never a password, an answer, or a key.
+//!
+//! With the feature `keylog`, `Session::write_key_log` writes what Wireshark needs to open a capture. It gives everything away.
 
 mod buffer;
 mod forward;

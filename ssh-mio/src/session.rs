@@ -68,6 +68,8 @@ pub struct Session<R: Role, S: Transport = TcpStream> {
     /// Nothing can be written any more.
     mute: bool,
     io_error: Option<io::Error>,
+    #[cfg(feature = "tracing")]
+    spans: Option<ssh_proto::adapter::Spans>,
 }
 
 /// How far the end has come.
@@ -109,15 +111,34 @@ impl ClientSession {
         now: Instant,
     ) -> io::Result<Self> {
         let stream = TcpStream::connect(address)?;
-        Ok(Self::new(stream, config, crate::seed()?, now))
+        let seed = crate::seed()?;
+        Ok(Self::start(stream, Some(address), config, seed, now))
     }
 }
 
 impl<R: Role, S: Transport> Session<R, S> {
     /// A session on a stream that was accepted, or that is connecting. `seed` as made by [`seed`](crate::seed()), one
     /// for each session.
-    pub fn new(mut stream: S, config: Arc<R::Config>, seed: Seed, now: Instant) -> Self {
+    pub fn new(stream: S, config: Arc<R::Config>, seed: Seed, now: Instant) -> Self {
+        Self::start(stream, None, config, seed, now)
+    }
+
+    #[cfg_attr(
+        not(feature = "tracing"),
+        expect(unused_variables, reason = "for the log")
+    )]
+    fn start(
+        mut stream: S,
+        peer: Option<SocketAddr>,
+        config: Arc<R::Config>,
+        seed: Seed,
+        now: Instant,
+    ) -> Self {
         stream.set_up();
+        #[cfg(feature = "tracing")]
+        let (config, spans) = ssh_proto::adapter::Spans::begin::<R>(config, || {
+            peer.or_else(|| stream.peer_address())
+        });
         Self {
             stream,
             connection: Connection::new(config, seed, now),
@@ -130,6 +151,8 @@ impl<R: Role, S: Transport> Session<R, S> {
             eof: false,
             mute: false,
             io_error: None,
+            #[cfg(feature = "tracing")]
+            spans,
         }
     }
 
@@ -243,6 +266,21 @@ impl<R: Role, S: Transport> Session<R, S> {
     /// taken.
     pub fn is_finished(&self) -> bool {
         self.phase == Phase::Over
+    }
+
+    /// Writes the lines of the key log that wait, if the configuration
+    /// [keeps one](ssh_proto::TransportConfig::key_log): with them Wireshark opens a recording of the bytes on the wire.
+    /// **Whoever has them reads everything**, passwords included. Call it when you are done with a session for now.
+    ///
+    /// # Errors
+    /// Those of the writer. The line is lost then.
+    #[cfg(feature = "keylog")]
+    pub fn write_key_log(&mut self, writer: &mut impl io::Write) -> io::Result<()> {
+        while let Some(line) = self.connection.poll_key_log() {
+            writer.write_all(line.expose())?;
+            writer.flush()?;
+        }
+        Ok(())
     }
 
     /// The stream.
@@ -384,6 +422,12 @@ impl<R: Role, S: Transport> Session<R, S> {
         }
         if matches!(self.phase, Phase::Hearing { .. }) && self.eof {
             self.phase = Phase::Over;
+        }
+        #[cfg(feature = "tracing")]
+        if let Some(spans) = &mut self.spans {
+            while let Some(record) = self.connection.poll_log() {
+                spans.tell(&record);
+            }
         }
     }
 }

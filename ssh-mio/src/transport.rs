@@ -3,7 +3,7 @@
 //! In: nothing. Out: the few things beyond `Read`, `Write` and [`Source`] that a session needs of its stream.
 
 use std::io::{self, Read, Write};
-use std::net::Shutdown;
+use std::net::{Shutdown, SocketAddr};
 
 use mio::event::Source;
 use mio::net::TcpStream;
@@ -19,6 +19,11 @@ pub trait Transport: Read + Write + Source {
     /// until `WouldBlock`.
     const SHORT_READ_IS_LAST: bool = false;
 
+    /// The peer's address, if there is one and it is known: for logs.
+    fn peer_address(&self) -> Option<SocketAddr> {
+        None
+    }
+
     /// Called once, before anything else. What goes wrong here is not reported: the stream will fail soon enough.
     fn set_up(&mut self) {}
 
@@ -31,6 +36,10 @@ pub trait Transport: Read + Write + Source {
 
 impl Transport for TcpStream {
     const SHORT_READ_IS_LAST: bool = cfg!(unix);
+
+    fn peer_address(&self) -> Option<SocketAddr> {
+        self.peer_addr().ok()
+    }
 
     fn set_up(&mut self) {
         // Packets are small and complete: they must not wait for the acknowledgement of those before.

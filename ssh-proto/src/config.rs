@@ -66,10 +66,14 @@ pub struct TransportConfig {
     pub software: String,
     /// Which log records to keep.
     pub log: LogLevel,
-    /// Whether records of packets show their bytes. Those of authentication and key exchange never do.
+    /// Whether records of packets show their bytes: see [what is in them](crate::log#what-is-in-a-record).
     pub hexdump: bool,
     /// Names of the caller's own.
     pub own: Extensions,
+    /// Keep the secret of every key exchange for [`poll_key_log`](crate::Connection::poll_key_log) (feature `keylog`).
+    /// **It gives the whole conversation away.**
+    #[cfg(any(test, feature = "keylog"))]
+    pub key_log: bool,
     /// Record everything that is done to the connection (feature `replay`): see [`replay`](crate::replay).
     /// **The recording holds secrets.**
     #[cfg(any(test, feature = "replay"))]
@@ -88,6 +92,8 @@ impl Default for TransportConfig {
             log: LogLevel::default(),
             hexdump: false,
             own: Extensions::default(),
+            #[cfg(any(test, feature = "keylog"))]
+            key_log: false,
             #[cfg(any(test, feature = "replay"))]
             record: false,
         }

@@ -398,19 +398,32 @@ impl fmt::Display for WriteError {
 impl std::error::Error for WriteError {}
 
 /// Text of the peer made safe for a terminal: control characters are escaped, and what is beyond
-/// `max` bytes is cut off.
+/// `max` bytes is cut off. It is the result that has no more: an escape is longer than what it stands for.
 pub(crate) fn printable(bytes: &[u8], max: usize) -> String {
     let mut text = String::new();
-    for c in String::from_utf8_lossy(bytes.get(..max).unwrap_or(bytes)).chars() {
-        match c {
-            '\n' | '\t' => text.push(c),
-            '\r' => {}
-            c if c.is_control() => text.extend(c.escape_default()),
-            // Bidirectional controls reorder what a reader sees.
-            '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => text.extend(c.escape_default()),
-            c => text.push(c),
+    let bytes = bytes.get(..max).unwrap_or(bytes);
+    for chunk in bytes.utf8_chunks() {
+        let broken = (!chunk.invalid().is_empty()).then_some(char::REPLACEMENT_CHARACTER);
+        for c in chunk.valid().chars().chain(broken) {
+            let before = text.len();
+            match c {
+                '\n' | '\t' => text.push(c),
+                '\r' => {}
+                c if c.is_control() => text.extend(c.escape_default()),
+                // Bidirectional controls reorder what a reader sees.
+                '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => {
+                    text.extend(c.escape_default())
+                }
+                c => text.push(c),
+            }
+            if text.len() > max {
+                text.truncate(before);
+                text.shrink_to_fit();
+                return text;
+            }
         }
     }
+    text.shrink_to_fit();
     text
 }
 
@@ -429,5 +442,16 @@ mod tests {
         assert_eq!(printable(b"a\x1b[2Jb\r\n\x07", 64), "a\\u{1b}[2Jb\n\\u{7}");
         assert_eq!(printable("x\u{202e}y".as_bytes(), 64), "x\\u{202e}y");
         assert_eq!(printable(b"abc", 2), "ab");
+        assert_eq!(printable(b"a\xff\xfeb", 64), "a\u{fffd}\u{fffd}b");
+    }
+
+    #[test]
+    fn text_of_the_peer_is_cut_as_it_is_printed() {
+        assert_eq!(printable(&[1; 100], 12), "\\u{1}\\u{1}");
+        assert_eq!(printable(&[0xff; 100], 10).len(), 9);
+        assert_eq!(
+            printable("\u{e4}\u{e4}".as_bytes(), 3),
+            "\u{e4}\u{fffd}".get(..2).unwrap()
+        );
     }
 }

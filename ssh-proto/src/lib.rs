@@ -108,7 +108,8 @@
 //! The bounds that a caller may set are in [`limits`]. Channel data waits in the blocks that the reader filled, never more than the window
 //! that was granted; the window is given back by reading ([`Channel::consume`]), so a channel that nobody reads holds up
 //! its sender and nothing else. Output has three marks: channel data stops at the first, requests of ours at the second,
-//! and only at the third, which replies alone can reach, does the connection stop reading.
+//! and only at the third, which replies alone can reach, does the connection stop reading. Before authentication that one
+//! is lower.
 //!
 //! # Questions
 //!
@@ -143,6 +144,8 @@ pub mod error;
 mod forward;
 mod kex;
 pub mod key;
+#[cfg(any(test, feature = "keylog"))]
+mod key_log;
 pub mod limits;
 pub mod log;
 pub mod msg;
@@ -153,6 +156,7 @@ mod packet;
 pub mod replay;
 pub mod secret;
 pub mod socks;
+mod steps;
 mod transport;
 pub mod wire;
 
@@ -178,5 +182,10 @@ pub use crypto::drbg::Seed;
 pub use error::{DisconnectReason, Error, Misuse, WriteError};
 pub use forward::{ForwardPolicy, ForwardTarget, ListenOn};
 pub use kex::{DirectionAlgorithms, Negotiated};
+#[cfg(any(test, feature = "keylog"))]
+pub use key_log::KeyLogLine;
 pub use packet::{Draft, Input};
 pub use secret::Secret;
+#[cfg(feature = "step-counter")]
+#[doc(hidden)]
+pub use steps::counter as step_counter;

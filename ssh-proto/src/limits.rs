@@ -13,7 +13,9 @@ pub const SOCKS_NAME_LEN: usize = 255;
 
 /// The bounds of one connection. Lengths are in bytes.
 ///
-/// The defaults take every correct peer that is known; a caller may tighten or widen them.
+/// The defaults take every correct peer that is known; a caller may tighten or widen them. With them a connection takes
+/// 128 KiB of heap at the most until the user is authenticated, whatever the peer sends, when log records are taken or not
+/// kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Limits {
@@ -223,13 +225,25 @@ pub(crate) const REQUEST_MARK: usize = DATA_MARK + 16 * 1024;
 pub(crate) const REPLY_MARK: usize = DATA_MARK + 128 * 1024;
 /// Input that was stopped goes on from here, and not for a packet or two.
 pub(crate) const RESUME_MARK: usize = REPLY_MARK - 32 * 1024;
+/// The same two before the user is authenticated, when nothing is asked that has a long reply: a peer that is nobody yet
+/// and does not read is owed little.
+pub(crate) const REPLY_MARK_BEFORE_AUTH: usize = 24 * 1024;
+/// See [`REPLY_MARK_BEFORE_AUTH`].
+pub(crate) const RESUME_MARK_BEFORE_AUTH: usize = 16 * 1024;
 /// Our own messages behind a key exchange stop above this: there is no room to be waited for, only its end.
 pub(crate) const OWN_HELD_MARK: usize = 16 * 1024;
 
 // The transport layer (`transport`, `connection/spine.rs`).
 
+/// The most that is read at once before the user is authenticated, in bytes: what follows a question waits in the
+/// connection, and a peer that is nobody yet gets no 128 KiB for it.
+pub(crate) const READ_BEFORE_AUTH: usize = 16 * 1024;
 /// The longest PING that is answered, and that is sent, in bytes of its data. OpenSSH's have eight.
 pub(crate) const PING_LEN: usize = 256;
+/// Lines of the key log that wait to be taken; then the oldest goes. Whoever takes them does so after each turn, and more
+/// than a few key exchanges in one turn the peer is not allowed.
+#[cfg(any(test, feature = "keylog"))]
+pub(crate) const KEY_LOG_LINES: usize = 16;
 /// How many EXT_INFO a peer may send (RFC 8308 section 2.4: after NEWKEYS, and before SUCCESS).
 pub(crate) const EXT_INFOS: u8 = 2;
 /// The longest EXT_INFO that is read, in bytes of its payload. OpenSSH's has about 300.
@@ -248,6 +262,9 @@ pub(crate) const AEAD_RECORDS: u64 = 1 << 32;
 
 // Authentication (`auth`).
 
+/// All text of one keyboard-interactive round together, as it is printed. What is beyond it is not kept: escapes are
+/// longer than what they stand for.
+pub(crate) const ROUND_TEXT_LEN: usize = 16 * 1024;
 /// RFC 4253 section 6.1: "All implementations MUST be able to process packets with an uncompressed payload length of
 /// 32768 bytes or less". No longer request, prompt or banner is sent, since a peer may refuse it.
 pub(crate) const AUTH_PAYLOAD_LEN: usize = 32_768;

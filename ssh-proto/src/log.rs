@@ -1,4 +1,20 @@
-//! Log records: what a caller prints under `-v`. They never hold a secret, and old ones give way.
+//! Log records: what a caller prints under `-v`. Old ones give way.
+//!
+//! # What is in a record
+//!
+//! Never a password, an answer to a prompt, a new password, or any part of a key, whatever the level. In detail:
+//!
+//! | level | what |
+//! |---|---|
+//! | [`Error`](LogLevel::Error) | why the connection ended, with the words of the peer's DISCONNECT |
+//! | [`Info`](LogLevel::Info) | versions and greetings, algorithms, the host key's fingerprint, user names, methods of authentication and how they went |
+//! | [`Debug`](LogLevel::Debug) | kinds and numbers of channels, names of requests, the words of the peer's DEBUG |
+//! | [`Packet`](LogLevel::Packet) | number and length of every message; of those of authentication (50 to 79) the number alone, since the length tells how long a password is |
+//!
+//! With [`hexdump`](crate::config::TransportConfig::hexdump) the records of packets have the bytes of the message as well,
+//! in clear, both directions: all messages but 5 to 79, which are those of services, extensions, key exchange and
+//! authentication. **Data of channels is among them**, and so is whatever your users send through a channel: what they type
+//! at a remote prompt (a password for `sudo`, say), files, commands, environment variables.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -42,6 +58,29 @@ impl fmt::Display for LogLayer {
     }
 }
 
+/// What a record is about, for those who group records. Text of the peer in it is escaped.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum LogSubject {
+    /// The connection as a whole.
+    Connection,
+    /// The connection, which is this user's from here on.
+    LoggedIn(String),
+    /// A channel that begins: somebody asked for it.
+    ChannelOpened {
+        /// Our number of it, which later channels use again.
+        number: u32,
+        /// Its kind, such as `session`.
+        kind: String,
+    },
+    /// The channel of that number.
+    Channel(u32),
+    /// The channel of that number, for the last time.
+    ChannelClosed(u32),
+    /// The connection, which has ended.
+    Ended,
+}
+
 /// One record. Text of the peer in it is escaped.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LogRecord {
@@ -49,6 +88,8 @@ pub struct LogRecord {
     pub level: LogLevel,
     /// Where it comes from.
     pub layer: LogLayer,
+    /// What it is about.
+    pub subject: LogSubject,
     /// What happened.
     pub text: String,
 }
@@ -80,16 +121,28 @@ impl Log {
 
     /// Adds a record when its level is wanted; only then is the text made.
     pub(crate) fn add(&mut self, level: LogLevel, layer: LogLayer, text: impl FnOnce() -> String) {
+        self.add_about(level, layer, || (LogSubject::Connection, text()));
+    }
+
+    /// The same, for a record that is about something else than the connection.
+    pub(crate) fn add_about(
+        &mut self,
+        level: LogLevel,
+        layer: LogLayer,
+        about: impl FnOnce() -> (LogSubject, String),
+    ) {
         if level > self.level || self.max == 0 {
             return;
         }
         if self.records.len() >= self.max {
             self.records.pop_front();
         }
+        let (subject, text) = about();
         self.records.push_back(LogRecord {
             level,
             layer,
-            text: text(),
+            subject,
+            text,
         });
     }
 
@@ -107,16 +160,20 @@ impl Log {
     /// Takes over the records of another log.
     pub(crate) fn adopt(&mut self, other: &mut Self) {
         while let Some(record) = other.poll() {
-            self.add(record.level, record.layer, || record.text);
+            self.add_about(record.level, record.layer, || (record.subject, record.text));
         }
     }
 
-    /// Records a packet. Bytes of authentication and key exchange may be secret and are left out.
+    /// Records a packet. Bytes of authentication and key exchange may be secret and are left out; and how long a message
+    /// of authentication is says how long the password in it is.
     pub(crate) fn packet(&mut self, direction: &str, payload: &[u8]) {
         let number = payload.first().copied().unwrap_or_default();
         let hexdump = self.hexdump && !matches!(number, 5..=79);
         self.add(LogLevel::Packet, LogLayer::Transport, || {
-            let mut text = format!("{direction} message {number}, {} bytes", payload.len());
+            let mut text = format!("{direction} message {number}");
+            if !matches!(number, 50..=79) {
+                text.push_str(&format!(", {} bytes", payload.len()));
+            }
             if hexdump {
                 dump(&mut text, payload);
             }

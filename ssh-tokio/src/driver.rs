@@ -15,7 +15,8 @@ use tokio::task::JoinHandle;
 use crate::BoxFuture;
 use crate::Error;
 use crate::core::Shared;
-use crate::pump::{LogCallback, Pump, verdict};
+use crate::observers::Observers;
+use crate::pump::{Pump, verdict};
 
 /// Answers questions of the peer. What it runs was written by others.
 pub(crate) struct Attendant {
@@ -64,19 +65,14 @@ where
     pub(crate) fn new(
         shared: Arc<Shared<R>>,
         io: T,
-        log: Option<LogCallback>,
+        observers: Observers,
         attendant: Attendant,
     ) -> Self {
         Self {
             attendant,
-            pump: Pump::new(Arc::clone(&shared), io, log),
+            pump: Pump::new(Arc::clone(&shared), io, observers),
             shared,
         }
-    }
-
-    #[cfg(feature = "replay")]
-    pub(crate) fn record_to(&mut self, callback: crate::pump::RecordingCallback) {
-        self.pump.record_to(callback);
     }
 }
 

@@ -48,6 +48,16 @@
 //! Dropping the last handle of a channel closes the channel; dropping the last handle of a connection, its channels
 //! included, closes the connection. The driver then sends what is left, shuts the stream down and returns. No task, no
 //! waker and no buffer is left after that.
+//!
+//! # Logs
+//!
+//! With the feature `tracing` every connection has a span `connection` (`role`, `peer`, `user`), every channel in it a span
+//! `channel` (`number`, `kind`), and log records become events of the targets `ssh::transport`, `ssh::auth` and
+//! `ssh::connection`. A connection keeps the records that the subscriber wants when it begins. What is in
+//! them, hexdumps included, is told in [`ssh_proto::log`]: never a password, an answer, or a key.
+//!
+//! With the feature `keylog`, `key_log` of [`ClientOptions`] and [`ServerOptions`] writes what Wireshark needs to open a
+//! capture. It gives everything away.
 
 mod channel;
 mod client;
@@ -56,6 +66,7 @@ mod core;
 mod driver;
 mod events;
 mod forward;
+mod observers;
 mod pending;
 mod pump;
 mod requests;

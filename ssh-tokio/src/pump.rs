@@ -12,13 +12,13 @@ use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use ssh_proto::error::DisconnectReason;
-use ssh_proto::log::LogRecord;
 use ssh_proto::{Input, Role};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Sleep;
 
 use crate::Error;
 use crate::core::{Shared, now};
+use crate::observers::Observers;
 use crate::waiters::Wish;
 
 /// After so much idle time the buffers are given back.
@@ -41,10 +41,6 @@ fn share(back: Option<Input>) {
     let largest = [SPARE.take(), back].into_iter().flatten();
     SPARE.set(largest.max_by_key(Input::capacity));
 }
-
-pub(crate) type LogCallback = Box<dyn FnMut(&LogRecord) + Send>;
-#[cfg(feature = "replay")]
-pub(crate) type RecordingCallback = Box<dyn FnMut(&str) + Send>;
 
 /// How far the end of the connection is.
 ///
@@ -94,9 +90,7 @@ pub(crate) struct Pump<T, R: Role> {
     last_active: Instant,
     sleep: Option<Pin<Box<Sleep>>>,
     armed: Option<Instant>,
-    log: Option<LogCallback>,
-    #[cfg(feature = "replay")]
-    recording: Option<RecordingCallback>,
+    observers: Observers,
 }
 
 impl<T, R> Pump<T, R>
@@ -104,7 +98,7 @@ where
     T: AsyncRead + AsyncWrite + Unpin,
     R: Role,
 {
-    pub(crate) fn new(shared: Arc<Shared<R>>, io: T, log: Option<LogCallback>) -> Self {
+    pub(crate) fn new(shared: Arc<Shared<R>>, io: T, observers: Observers) -> Self {
         Self {
             shared,
             io,
@@ -122,16 +116,8 @@ where
             last_active: now(),
             sleep: None,
             armed: None,
-            log,
-            #[cfg(feature = "replay")]
-            recording: None,
+            observers,
         }
-    }
-
-    /// Hands the recording over from now on. The connection was made to record.
-    #[cfg(feature = "replay")]
-    pub(crate) fn record_to(&mut self, callback: RecordingCallback) {
-        self.recording = Some(callback);
     }
 
     /// Works until there is nothing to do now. `attend` is polled whenever something may have happened. Ready when the
@@ -155,7 +141,7 @@ where
             if leaves || !progress {
                 progress |= self.timers(cx);
             }
-            self.drain_log();
+            self.observers.tell(&self.shared);
             if self.end(cx, attended).is_ready() {
                 return Poll::Ready(());
             }
@@ -426,25 +412,6 @@ where
         }
     }
 
-    fn drain_log(&mut self) {
-        #[cfg(feature = "replay")]
-        if let Some(callback) = &mut self.recording {
-            let text = self.shared.lock().conn.take_recording();
-            if let Some(text) = text.filter(|text| !text.is_empty()) {
-                callback(&text);
-            }
-        }
-        let Some(log) = &mut self.log else {
-            return;
-        };
-        loop {
-            let Some(record) = self.shared.lock().conn.poll_log() else {
-                return;
-            };
-            log(&record);
-        }
-    }
-
     /// The end, step by step.
     fn end(&mut self, cx: &mut Context<'_>, attended: bool) -> Poll<()> {
         if self.stage == Stage::Alive {
@@ -521,13 +488,7 @@ impl<T, R: Role> Drop for Pump<T, R> {
             core.drive.waker.take()
         });
         drop(waker);
-        #[cfg(feature = "replay")]
-        if let Some(callback) = &mut self.recording {
-            let rest = self.shared.lock().conn.finish_recording();
-            if let Some(text) = rest {
-                callback(&text);
-            }
-        }
+        self.observers.finish(&self.shared);
     }
 }
 

@@ -92,6 +92,20 @@ impl OurServer {
     #[must_use]
     #[track_caller]
     pub fn start(accounts: Accounts, change: impl FnOnce(&mut ServerConfig)) -> Self {
+        Self::start_with(accounts, change, |options| options)
+    }
+
+    /// The same, with options that `more` has added to.
+    ///
+    /// # Panics
+    /// If it cannot listen.
+    #[must_use]
+    #[track_caller]
+    pub fn start_with(
+        accounts: Accounts,
+        change: impl FnOnce(&mut ServerConfig),
+        more: impl FnOnce(ServerOptions) -> ServerOptions,
+    ) -> Self {
         // A test's host key may be known to everybody.
         let key = PrivateKey::generate(KeyKind::Ed25519, &[7; 32])
             .unwrap_or_else(|error| panic!("no key: {error}"));
@@ -119,7 +133,7 @@ impl OurServer {
             connections: Arc::clone(&kept),
             forwarding: Forwarding::new(accounts.forwards.clone()),
         });
-        let handle = Server::new(options)
+        let handle = Server::new(more(options))
             .bind((std::net::Ipv4Addr::LOCALHOST, 0))
             .unwrap_or_else(|error| panic!("cannot listen: {error}"));
         Self {

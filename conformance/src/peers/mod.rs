@@ -16,6 +16,7 @@ mod putty;
 mod run;
 mod ssh;
 mod sshd;
+mod tshark;
 
 use std::env;
 use std::fmt;
@@ -33,6 +34,7 @@ use run::without_terminal;
 pub use run::{Finished, Running, descendants, run_with_answers, run_with_timeout, signal};
 pub use ssh::{Askpass, Ssh};
 pub use sshd::{Sshd, SshdOptions};
+pub use tshark::Tshark;
 
 /// A release of OpenSSH that the tests run against.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

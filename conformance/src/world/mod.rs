@@ -20,6 +20,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use meter::{heap, is_counting, steps};
 use ssh_proto::config::{Keepalive, TransportConfig};
 use ssh_proto::key::KeyKind;
 use ssh_proto::names::{Algorithm, Cipher, Kex, Mac, Preference};
@@ -38,6 +39,17 @@ use side::Side;
 const UNKIND_STEPS: u32 = 600;
 /// So many steps later it must be at rest.
 const KIND_STEPS: u32 = 60_000;
+
+/// Heap of a world, in bytes, for each byte that is under way or unread, and beside that: two connections with their
+/// blocks, output and replies. The rest is the model's.
+const HEAP_PER_BYTE: u64 = 4;
+const HEAP: u64 = 4 * 1024 * 1024;
+/// What a world may leave behind: what is made once.
+const LEFT: i64 = 16 * 1024;
+/// Steps of work for each byte that was taken, for each step of the world, and in all.
+const WORK_PER_BYTE: u64 = 1;
+const WORK_PER_STEP: u64 = 200;
+const WORK: u64 = 100_000;
 
 /// What came of a world.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -61,7 +73,14 @@ pub struct Outcome {
 ///
 /// What went wrong, and how to see it again.
 pub fn run(seed: u64) -> Result<Outcome, String> {
+    let before = heap().live;
     let result = catch_unwind(AssertUnwindSafe(|| World::new(seed).run()));
+    let left = heap().live - before;
+    if is_counting() && result.is_ok() && left > LEFT {
+        return Err(format!(
+            "world {seed}: it leaves {left} bytes behind\nagain: conformance/worlds --seed {seed}"
+        ));
+    }
     result.map_err(|panic| {
         let text = panic
             .downcast_ref::<String>()
@@ -105,10 +124,16 @@ struct World {
     weather: Weather,
     /// The line may be cut, and the connection be ended.
     mortal: bool,
+    /// Bytes in use, and steps of work made, before there was a world.
+    before: (i64, u64),
+    /// Bytes that were taken, and steps of the world.
+    taken: u64,
+    steps: u64,
 }
 
 impl World {
     fn new(seed: u64) -> Self {
+        let before = (heap().live, steps());
         let mut random = Random::new(seed);
         let now = Instant::now();
         let (client, server) = configurations(&mut random);
@@ -131,6 +156,9 @@ impl World {
             down: Line::default(),
             weather,
             mortal,
+            before,
+            taken: 0,
+            steps: 0,
         }
     }
 
@@ -244,8 +272,10 @@ impl World {
             self.timers();
         }
         let (random, now) = (&mut self.random, self.now);
-        sent | receive(&mut self.server, &mut self.up, &self.weather, random, now)
-            | receive(&mut self.client, &mut self.down, &self.weather, random, now)
+        let up = receive(&mut self.server, &mut self.up, &self.weather, random, now);
+        let down = receive(&mut self.client, &mut self.down, &self.weather, random, now);
+        self.taken += up.unwrap_or_default() + down.unwrap_or_default();
+        sent | up.is_some() | down.is_some()
     }
 
     fn check(&mut self) {
@@ -256,6 +286,23 @@ impl World {
         {
             assert_eq!(client.id, server.id, "two sessions");
         }
+        self.check_cost();
+    }
+
+    /// Memory follows what is under way and unread, work follows what came. The heap is the process's: with it in count a
+    /// world runs alone.
+    fn check_cost(&mut self) {
+        self.steps += 1;
+        let work = steps() - self.before.1;
+        let most = WORK + WORK_PER_BYTE * self.taken + WORK_PER_STEP * self.steps;
+        assert!(work <= most, "{work} steps of work, {most} at the most");
+        let waiting = self.up.len() + self.down.len() + self.model.unread();
+        let live = heap().live - self.before.0;
+        let most = HEAP + HEAP_PER_BYTE * waiting;
+        assert!(
+            !is_counting() || live <= most.cast_signed(),
+            "{live} bytes in use with {waiting} under way or unread"
+        );
     }
 
     fn is_at_rest(&self) -> bool {
@@ -305,6 +352,11 @@ impl Line {
     fn is_empty(&self) -> bool {
         self.under_way.is_empty() && self.arrived.is_empty()
     }
+
+    fn len(&self) -> u64 {
+        let under_way: usize = self.under_way.iter().map(|(_, bytes)| bytes.len()).sum();
+        (under_way + self.arrived.len()) as u64
+    }
 }
 
 fn send<R: Role>(
@@ -338,7 +390,7 @@ fn receive<R: Sided>(
     weather: &Weather,
     random: &mut Random,
     now: Instant,
-) -> bool {
+) -> Option<u64> {
     while line.under_way.front().is_some_and(|(at, _)| *at <= now) {
         line.arrived
             .extend(line.under_way.pop_front().unwrap_or((now, Vec::new())).1);
@@ -346,14 +398,14 @@ fn receive<R: Sided>(
     if line.cut && line.is_empty() && !line.told {
         line.told = true;
         side.conn.handle_eof(now);
-        return true;
+        return Some(0);
     }
     let len = line
         .arrived
         .len()
         .min(1 + random.up_to(weather.piece) as usize);
     if len == 0 {
-        return false;
+        return None;
     }
     let taken = side.conn.handle_bytes(&line.arrived[..len], now);
     assert!(taken <= len, "more taken than given");
@@ -361,7 +413,7 @@ fn receive<R: Sided>(
     if side.over.is_some() {
         line.arrived.clear();
     }
-    taken > 0
+    (taken > 0).then_some(taken as u64)
 }
 
 fn configurations(random: &mut Random) -> (ClientConfig, ServerConfig) {

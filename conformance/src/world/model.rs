@@ -199,6 +199,15 @@ impl Model {
             .sum()
     }
 
+    /// Bytes that were written and not read.
+    pub(super) fn unread(&self) -> u64 {
+        self.channels
+            .values()
+            .flat_map(|channel| channel.flows.iter().flatten())
+            .map(|flow| flow.written - flow.read)
+            .sum()
+    }
+
     pub(super) fn channels(&self) -> usize {
         self.channels
             .values()

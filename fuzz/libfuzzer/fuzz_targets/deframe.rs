@@ -2,4 +2,6 @@
 
 #![no_main]
 
+meter::count_heap!();
+
 libfuzzer_sys::fuzz_target!(|data: &[u8]| fuzz::session::deframe(data));

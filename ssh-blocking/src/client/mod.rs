@@ -91,8 +91,15 @@ impl Client {
         deadline: Option<Instant>,
         options: ClientOptions,
     ) -> Result<Self, Error> {
-        let conn = Connection::<ClientRole>::new(options.protocol(), seed()?, Instant::now());
-        let (shared, mut attendance) = Shared::new(conn, transport, sort, false, options.log)?;
+        let (config, log) = (options.protocol(), options.log);
+        #[cfg(feature = "tracing")]
+        let (config, log) = ssh_proto::adapter::traced::<ClientRole>(config, peer, log);
+        let conn = Connection::<ClientRole>::new(config, seed()?, Instant::now());
+        let (shared, mut attendance) = Shared::new(conn, transport, sort, false, log)?;
+        #[cfg(feature = "keylog")]
+        if let Some(writer) = options.key_log {
+            shared.write_key_log_to(writer);
+        }
         #[cfg(feature = "replay")]
         if let Some(callback) = options.recording {
             shared.record_to(callback);

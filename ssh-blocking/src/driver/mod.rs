@@ -29,11 +29,15 @@ use crate::Error;
 use crate::core::{Attendant, Call, Core, Interest, Sort};
 use crate::transport::{Kind, Pair, Socket, Transport};
 
+#[cfg(feature = "keylog")]
+mod key_log;
 mod pair;
 #[cfg(feature = "replay")]
 mod recording;
 mod socket;
 
+#[cfg(feature = "keylog")]
+pub(crate) use key_log::KeyLogWriter;
 pub(crate) use socket::Reader;
 
 /// How long the attendant watches before it takes over, at first.
@@ -68,6 +72,8 @@ pub(crate) struct Shared<R: Role> {
     log: Option<Mutex<LogCallback>>,
     #[cfg(feature = "replay")]
     recording: std::sync::OnceLock<Mutex<RecordingCallback>>,
+    #[cfg(feature = "keylog")]
+    key_log: std::sync::OnceLock<KeyLogWriter>,
 }
 
 /// What the attendant's thread needs besides what is shared.
@@ -118,6 +124,8 @@ impl<R: Role> Shared<R> {
             log: log.map(Mutex::new),
             #[cfg(feature = "replay")]
             recording: std::sync::OnceLock::new(),
+            #[cfg(feature = "keylog")]
+            key_log: std::sync::OnceLock::new(),
         });
         Ok((shared, Attendance { pair }))
     }
@@ -384,6 +392,8 @@ impl<R: Role> Shared<R> {
     fn drain_log(&self) {
         #[cfg(feature = "replay")]
         self.drain_recording();
+        #[cfg(feature = "keylog")]
+        self.drain_key_log();
         let Some(log) = &self.log else {
             return;
         };
@@ -402,6 +412,10 @@ impl<R: Role> Shared<R> {
     fn is_observed(&self) -> bool {
         #[cfg(feature = "replay")]
         if self.recording.get().is_some() {
+            return true;
+        }
+        #[cfg(feature = "keylog")]
+        if self.key_log.get().is_some() {
             return true;
         }
         self.log.is_some()

@@ -19,7 +19,7 @@ use ssh_proto::{Connection, RequestId, Role, ServerRole};
 use crate::Error;
 use crate::channel::{Owner, after};
 use crate::core::Interest;
-use crate::driver::{Shared, seed};
+use crate::driver::{LogCallback, Shared, seed};
 use crate::transport::Transport;
 
 use connection::Attendee;
@@ -223,12 +223,18 @@ impl Server {
     ) -> Result<(), Error> {
         let options = &self.inner.options;
         let handler = (options.factory)(peer);
-        let conn =
-            Connection::<ServerRole>::new(Arc::clone(&options.config), seed()?, Instant::now());
-        let log = options.log.clone().map(|log| {
-            Box::new(move |record: &ssh_proto::log::LogRecord| log(peer, record)) as Box<_>
+        let config = Arc::clone(&options.config);
+        let log = options.log.clone().map(|log| -> LogCallback {
+            Box::new(move |record: &ssh_proto::log::LogRecord| log(peer, record))
         });
+        #[cfg(feature = "tracing")]
+        let (config, log) = ssh_proto::adapter::traced::<ServerRole>(config, peer, log);
+        let conn = Connection::<ServerRole>::new(config, seed()?, Instant::now());
         let (shared, mut attendance) = Shared::new(conn, transport, connection::sort, true, log)?;
+        #[cfg(feature = "keylog")]
+        if let Some(writer) = &options.key_log {
+            shared.write_key_log_to(Arc::clone(writer));
+        }
         #[cfg(feature = "replay")]
         if let Some(make) = &options.recording {
             shared.record_to(make(peer));

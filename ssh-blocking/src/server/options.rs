@@ -10,6 +10,8 @@ use ssh_proto::config::ServerConfig;
 use ssh_proto::log::LogRecord;
 
 use crate::Session;
+#[cfg(feature = "keylog")]
+use crate::driver::KeyLogWriter;
 #[cfg(feature = "replay")]
 use crate::driver::RecordingCallback;
 
@@ -34,6 +36,8 @@ pub struct ServerOptions {
     pub(super) log: Option<ServerLog>,
     #[cfg(feature = "replay")]
     pub(super) recording: Option<ServerRecording>,
+    #[cfg(feature = "keylog")]
+    pub(super) key_log: Option<KeyLogWriter>,
 }
 
 impl ServerOptions {
@@ -52,6 +56,8 @@ impl ServerOptions {
             log: None,
             #[cfg(feature = "replay")]
             recording: None,
+            #[cfg(feature = "keylog")]
+            key_log: None,
         }
     }
 
@@ -110,6 +116,17 @@ impl ServerOptions {
     ) -> Self {
         Arc::make_mut(&mut self.config).transport.record = true;
         self.recording = Some(Box::new(move |peer| Box::new(make(peer))));
+        self
+    }
+
+    /// Writes the key logs of all connections to `writer`, a line for each key exchange: with it Wireshark opens a
+    /// recording of the bytes on the wire. **Whoever has it reads everything**, passwords included. It is for finding
+    /// faults; nothing turns it on but this call. What goes wrong with the writer is passed over.
+    #[cfg(feature = "keylog")]
+    #[must_use]
+    pub fn key_log(mut self, writer: impl std::io::Write + Send + 'static) -> Self {
+        Arc::make_mut(&mut self.config).transport.key_log = true;
+        self.key_log = Some(Arc::new(std::sync::Mutex::new(writer)));
         self
     }
 }

@@ -8,8 +8,12 @@ mod client;
 mod error;
 mod exit;
 mod server;
+#[cfg(feature = "tracing")]
+mod spans;
 
 pub use client::{AuthOutcome, HostKeyPin, HostKeyRefused, SessionInfo, judge_host_key};
 pub use error::Error;
 pub use exit::ExitStatus;
 pub use server::{GrantedSession, MaxStartups, Verdict};
+#[cfg(feature = "tracing")]
+pub use spans::{LogCallback, Spans, traced};

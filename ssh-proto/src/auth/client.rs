@@ -18,7 +18,8 @@ use crate::config::ClientConfig;
 use crate::connection::cx::Cx;
 use crate::error::{Error, PeerError, printable};
 use crate::key::{PrivateKey, PublicKey};
-use crate::log::{LogLayer, LogLevel};
+use crate::limits::ROUND_TEXT_LEN;
+use crate::log::{LogLayer, LogLevel, LogSubject};
 use crate::msg::Message;
 use crate::msg::auth::{
     UserauthBanner, UserauthFailure, UserauthInfoRequest, UserauthPasswdChangereq, UserauthPkOk,
@@ -219,9 +220,12 @@ impl ClientAuth {
         self.state = State::Authenticated;
         self.methods = Vec::new();
         let user = &self.user;
-        cx.log.add(LogLevel::Info, LogLayer::Authentication, || {
-            format!("authenticated as {}", printable(user.as_bytes(), 255))
-        });
+        cx.log
+            .add_about(LogLevel::Info, LogLayer::Authentication, || {
+                let user = printable(user.as_bytes(), 255);
+                let text = format!("authenticated as {user}");
+                (LogSubject::LoggedIn(user), text)
+            });
         cx.events.push(ClientAuthEvent::Authenticated);
         Ok(())
     }
@@ -318,20 +322,26 @@ impl ClientAuth {
         if count > cx.limits.prompts {
             return Err(PeerError::Limit("prompts of one round").into());
         }
-        let max = cx.limits.text_len;
+        let mut left = ROUND_TEXT_LEN;
+        let mut text = |text: &[u8]| {
+            let text = printable(text, cx.limits.text_len.min(left));
+            left = left.saturating_sub(text.len());
+            text
+        };
+        let (name, instruction) = (text(request.name), text(request.instruction));
         let mut reader = Reader::new(request.prompts.0);
         let mut prompts = Vec::new();
         for _ in 0..count {
-            let text = reader.string().map_err(fault(60, "prompt"))?;
+            let prompt = reader.string().map_err(fault(60, "prompt"))?;
             let echo = reader.boolean().map_err(fault(60, "echo"))?;
-            prompts.push(Prompt::new(printable(text, max), echo));
+            prompts.push(Prompt::new(text(prompt), echo));
         }
         reader.finish().map_err(fault(60, "end of message"))?;
         let serial = self.ask(Question::Prompts(count), cx);
         cx.events.push(ClientAuthEvent::PromptsReceived(Prompts {
             serial,
-            name: printable(request.name, max),
-            instruction: printable(request.instruction, max),
+            name,
+            instruction,
             prompts,
         }));
         Ok(())

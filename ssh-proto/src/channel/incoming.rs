@@ -166,7 +166,7 @@ impl Channels {
         let (state, shared) = self.named(message.recipient_channel)?;
         state.admits(msg::ChannelClose::NUMBER)?;
         let id = state.id;
-        io.note(|| format!("channel {}: closed by the peer", id.slot));
+        io.note_of(id, || "closed by the peer".to_owned());
         state.peer_close(shared, io);
         self.reap(id);
         self.serve_writers(io);

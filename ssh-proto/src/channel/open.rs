@@ -4,7 +4,7 @@ use crate::connection::cx::Cx;
 use crate::connection::role::Side;
 use crate::error::{Error, Misuse, PeerError, Stage, printable};
 use crate::limits::MAX_PACKET;
-use crate::log::{LogLayer, LogLevel};
+use crate::log::{LogLayer, LogLevel, LogSubject};
 use crate::msg::connection as msg;
 use crate::msg::{Message, Rest};
 use crate::packet::output::BARE_ANSWER;
@@ -61,7 +61,10 @@ impl Channels {
             .and_then(|deadline| cx.now.checked_add(deadline));
         shared.opening.push_back((deadline, id));
         shared.probe_open(cx.now, id);
-        Io::of(cx).note(|| format!("channel {}: asked for {channel_type}", id.slot));
+        Io::of(cx).note_about(|| {
+            let text = format!("channel {}: asked for {channel_type}", id.slot);
+            (opened(id, channel_type), text)
+        });
         Ok(id)
     }
 
@@ -80,7 +83,7 @@ impl Channels {
         state.recv = shared.first_window(cx.limits);
         shared.add_window(&state.recv);
         state.phase = Phase::Open;
-        Io::of(cx).note(|| format!("channel {}: accepted", id.slot));
+        Io::of(cx).note_of(id, || "accepted".to_owned());
         shared.open_questions = shared.open_questions.saturating_sub(1);
         let confirmation = msg::ChannelOpenConfirmation {
             recipient_channel: state.peer,
@@ -108,6 +111,7 @@ impl Channels {
         let (state, shared) = self.split(id).ok_or(Misuse::StaleToken)?;
         shared.open_questions = shared.open_questions.saturating_sub(1);
         let peer = state.peer;
+        Io::of(cx).note_last_of(id, || "refused".to_owned());
         if let Err(fault) = refuse(&mut Io::of(cx), peer, reason, description) {
             shared.fault.get_or_insert(fault);
         }
@@ -148,9 +152,10 @@ impl Channels {
             );
         }
         let id = slots.next_id();
-        io.note(|| {
+        io.note_about(|| {
             let kind = printable(message.channel_type.as_bytes(), 64);
-            format!("channel {}: the peer asks for {kind}", id.slot)
+            let text = format!("channel {}: the peer asks for {kind}", id.slot);
+            (opened(id, &kind), text)
         });
         let mut state = State::new(
             id,
@@ -232,7 +237,7 @@ impl Channels {
         }
         let id = state.id;
         let expired = state.phase == Phase::Expired;
-        io.note(|| format!("channel {}: open", id.slot));
+        io.note_of(id, || "open".to_owned());
         shared.opening.retain(|(_, other)| *other != id);
         shared.open_answered(io.now, id);
         state.phase = Phase::Open;
@@ -265,9 +270,9 @@ impl Channels {
         shared.opening.retain(|(_, other)| *other != id);
         shared.open_answered(io.now, id);
         let expired = state.phase == Phase::Expired;
-        io.note(|| {
+        io.note_last_of(id, || {
             let reason = OpenFailureReason(message.reason_code);
-            format!("channel {}: not opened: {reason}", id.slot)
+            format!("not opened: {reason}")
         });
         state.phase = Phase::Failed;
         state.give_up_writing(shared);
@@ -298,12 +303,10 @@ impl Channels {
             };
             state.phase = Phase::Expired;
             state.give_up_writing(shared);
-            io.log.add(LogLevel::Info, LogLayer::Connection, || {
-                format!(
-                    "channel {}: {}",
-                    id.slot,
-                    Error::TimedOut(Stage::ChannelOpen)
-                )
+            io.log.add_about(LogLevel::Info, LogLayer::Connection, || {
+                let late = Error::TimedOut(Stage::ChannelOpen);
+                let text = format!("channel {}: {late}", id.slot);
+                (LogSubject::Channel(id.slot), text)
             });
             state.push_event(
                 ChannelEvent::OpenFailed {
@@ -313,6 +316,14 @@ impl Channels {
                 shared,
             );
         }
+    }
+}
+
+/// What the record of a channel's beginning is about.
+fn opened(id: ChannelId, kind: &str) -> LogSubject {
+    LogSubject::ChannelOpened {
+        number: id.slot,
+        kind: kind.to_owned(),
     }
 }
 

@@ -8,6 +8,7 @@ use std::collections::VecDeque;
 
 use crate::limits::{BLOCK_WASTE, SPARE_BLOCKS, TAIL_KEPT};
 use crate::packet::Input;
+use crate::steps::{count_bytes, count_turn};
 
 /// A block with no more live bytes than this, and no more than a quarter of its capacity, is handed back at once.
 const SMALL: usize = 2 * 1024;
@@ -325,6 +326,7 @@ impl Queue {
         let wanted = len.min(self.len);
         let mut left = wanted;
         while left > 0 {
+            count_turn();
             let Some(range) = self.ranges.front_mut() else {
                 break;
             };
@@ -446,6 +448,7 @@ impl Queue {
             .count();
         let keep = self.ranges.len().saturating_sub(count);
         for at in keep..self.ranges.len() {
+            count_turn();
             let Some(&range) = self.ranges.get(at) else {
                 break;
             };
@@ -479,6 +482,7 @@ impl Queue {
         let live = self.tail.len().saturating_sub(self.tail_head);
         if self.tail.len().saturating_add(len) > self.tail.capacity() && self.tail_head >= live {
             count_copy(live);
+            count_bytes(live);
             self.tail.drain(..self.tail_head);
             self.tail_head = 0;
         }
@@ -504,6 +508,8 @@ impl Queue {
         let mut at = self.tail_head;
         let old = std::mem::take(&mut self.ranges);
         for range in old {
+            count_turn();
+            count_bytes(to_usize(range.len));
             let len = to_usize(range.len);
             if range.block == TAIL {
                 let end = at.saturating_add(len);
@@ -527,6 +533,7 @@ impl Queue {
     pub(crate) fn append(&mut self, other: &mut Self) {
         let mut at = other.tail_head;
         for range in std::mem::take(&mut other.ranges) {
+            count_turn();
             if range.block == TAIL {
                 let end = at.saturating_add(to_usize(range.len));
                 let bytes = other.tail.get(at..end).unwrap_or_default();

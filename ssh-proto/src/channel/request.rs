@@ -128,13 +128,13 @@ impl State {
         };
         match event {
             Some(request) => {
-                io.note(|| format!("channel {}: {} request", self.id.slot, message.request_type));
+                io.note_of(self.id, || format!("{} request", message.request_type));
                 self.ask(request, message.want_reply, shared);
             }
             None if message.want_reply => {
-                io.note(|| {
+                io.note_of(self.id, || {
                     let name = printable(message.request_type.as_bytes(), 64);
-                    format!("channel {}: {name} request refused", self.id.slot)
+                    format!("{name} request refused")
                 });
                 self.questions.refuse();
                 self.send_replies(io)?;

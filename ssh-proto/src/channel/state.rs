@@ -294,7 +294,7 @@ impl State {
     pub(super) fn peer_close(&mut self, shared: &mut Shared, io: &mut Io<'_>) {
         self.peer_close = true;
         self.close(shared, io);
-        self.finish(shared);
+        self.finish(shared, io);
     }
 
     // What we owe the peer.
@@ -397,7 +397,8 @@ impl State {
         if self.local_close == Say::Owed {
             self.local_close = Say::Sent;
             io.out.must(&msg::ChannelClose { recipient_channel });
-            self.finish(shared);
+            io.note_of(self.id, || "closed by this side".to_owned());
+            self.finish(shared, io);
         }
     }
 
@@ -416,8 +417,9 @@ impl State {
     }
 
     /// Both CLOSEs are through.
-    fn finish(&mut self, shared: &mut Shared) {
+    fn finish(&mut self, shared: &mut Shared, io: &mut Io<'_>) {
         if self.peer_close && self.local_close == Say::Sent {
+            io.note_last_of(self.id, || "closed".to_owned());
             self.end(shared);
         }
     }

@@ -9,9 +9,10 @@ use crate::connection::cx::{Cx, Events, Payload};
 use crate::connection::role::Side;
 use crate::error::{Error, Misuse, PeerError};
 use crate::limits::Limits;
-use crate::log::{Log, LogLayer, LogLevel};
+use crate::log::{Log, LogLayer, LogLevel, LogSubject};
 use crate::packet::Input;
 use crate::packet::output::Output;
+use crate::steps::count_turn;
 
 use super::global::Globals;
 use super::handle::Handle;
@@ -59,6 +60,28 @@ impl Io<'_> {
     /// A step of the protocol that is not data.
     pub(super) fn note(&mut self, text: impl FnOnce() -> String) {
         self.log.add(LogLevel::Debug, LogLayer::Connection, text);
+    }
+
+    /// A step of a channel that is not data.
+    pub(super) fn note_about(&mut self, about: impl FnOnce() -> (LogSubject, String)) {
+        self.log
+            .add_about(LogLevel::Debug, LogLayer::Connection, about);
+    }
+
+    /// A step of a channel that is not data.
+    pub(super) fn note_of(&mut self, id: ChannelId, what: impl FnOnce() -> String) {
+        self.note_about(|| {
+            let text = format!("channel {}: {}", id.slot, what());
+            (LogSubject::Channel(id.slot), text)
+        });
+    }
+
+    /// The last step of a channel.
+    pub(super) fn note_last_of(&mut self, id: ChannelId, what: impl FnOnce() -> String) {
+        self.note_about(|| {
+            let text = format!("channel {}: {}", id.slot, what());
+            (LogSubject::ChannelClosed(id.slot), text)
+        });
     }
 }
 
@@ -293,6 +316,7 @@ impl Channels {
     pub(crate) fn flush_owed<E: From<Notice>>(&mut self, cx: &mut Cx<'_, E>) {
         let mut io = Io::of(cx);
         for _ in 0..self.shared.owed.len() {
+            count_turn();
             if !io.out.is_open() {
                 break;
             }
@@ -321,6 +345,7 @@ impl Channels {
         self.shared.grown = Vec::new();
         self.shared.review = None;
         for id in self.slots.ids() {
+            count_turn();
             let Some(state) = self.slots.get_mut(id) else {
                 continue;
             };
@@ -379,6 +404,7 @@ impl Channels {
     /// Passes on what waits to be told. Commands on a channel can leave something here.
     pub(crate) fn announce<E: From<Notice>>(&mut self, events: &mut Events<E>) {
         while let Some(notice) = self.shared.ready.pop_front() {
+            count_turn();
             events.push(notice);
         }
     }
@@ -390,6 +416,7 @@ impl Channels {
         let touched = &mut shared.touched;
         let input = shared.blocks.settle(input, |blocks, block| {
             for slot in touched.iter() {
+                count_turn();
                 if let Some(state) = slots.at(*slot) {
                     state.data.unblock(blocks, block);
                     state.stderr.unblock(blocks, block);
@@ -405,6 +432,7 @@ impl Channels {
 
     fn compact(&mut self) {
         for state in self.slots.iter_mut() {
+            count_turn();
             state.data.compact(&mut self.shared.blocks);
             state.stderr.compact(&mut self.shared.blocks);
         }
@@ -420,6 +448,7 @@ impl Channels {
         let Self { slots, shared } = self;
         if shared.blocks.is_stirred() {
             for state in slots.iter_mut() {
+                count_turn();
                 state.data.compact(&mut shared.blocks);
                 state.stderr.compact(&mut shared.blocks);
                 state.data.trim();

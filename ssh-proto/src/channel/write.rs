@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use crate::error::WriteError;
 use crate::limits::PACKET_DATA_LEN;
 use crate::packet::Draft;
+use crate::steps::count_turn;
 
 use super::state::{Phase, Say, State};
 use super::table::{Channels, Io, Shared};
@@ -483,6 +484,7 @@ impl Channels {
         if shared.writers.is_untidy() {
             let line = &mut shared.writers.line;
             line.retain(|&(id, stream, number)| {
+                count_turn();
                 slots
                     .get(id)
                     .is_some_and(|state| wanted(state, stream, number).is_some())
@@ -490,6 +492,7 @@ impl Channels {
         }
         let all = io.out.data_room();
         while let Some(&(id, stream, number)) = shared.writers.line.front() {
+            count_turn();
             let room = all.saturating_sub(shared.writers.reserved());
             let waiting = slots
                 .get_mut(id)

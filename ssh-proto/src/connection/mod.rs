@@ -28,7 +28,7 @@ use crate::crypto::drbg::{Drbg, Seed};
 use crate::error::{DisconnectReason, Error, Misuse};
 use crate::kex::Negotiated;
 use crate::key::PublicKey;
-use crate::limits::PING_LEN;
+use crate::limits::{PING_LEN, READ_BEFORE_AUTH};
 use crate::log::{Log, LogRecord};
 use crate::msg::transport::{Ignore, Ping};
 use crate::note::note;
@@ -51,6 +51,9 @@ use timers::Deadline;
 pub type Client = Connection<ClientRole>;
 /// A server's connection.
 pub type Server = Connection<ServerRole>;
+
+/// A buffer with less room is not worth a read.
+const LEAST_READ: usize = 2_048;
 
 /// One SSH connection: bytes and times go in, bytes and events come out.
 ///
@@ -76,6 +79,8 @@ pub struct Connection<R: Role> {
     pending: Vec<u8>,
     /// How long the unfinished packet is, as far as is known.
     needed: usize,
+    /// How many bytes the last input brought.
+    last_read: usize,
     /// `pending` holds more than an unfinished packet.
     stalled: bool,
     /// Counts the states of `pending`: an [`Input`] that begins with a copy of it says of which.
@@ -177,6 +182,7 @@ impl<R: Role> Connection<R> {
             log: Log::new(transport.log, transport.hexdump, limits.log_records),
             pending: Vec::new(),
             needed: 0,
+            last_read: 0,
             stalled: false,
             edition: 1,
             eof: false,
@@ -218,27 +224,47 @@ impl<R: Role> Connection<R> {
             return Err(spare);
         }
         let held = self.pending.len();
+        // A packet that comes in small pieces is gathered here. Each piece would have it copied once more otherwise,
+        // and it would need a second buffer of its size.
+        if self.last_read.saturating_mul(4) < held {
+            let mut input = self.block(spare, LEAST_READ);
+            input.clear();
+            self.confine(&mut input);
+            return Ok(input);
+        }
         // Room for the packet that has begun, but never more than twice what has come of it.
         let least = self
             .needed
             .min(held.saturating_mul(2))
-            .max(held.saturating_add(2_048));
-        let mut input = spare;
-        if input.capacity() < least {
-            input = match self.channels.spare() {
-                Some(block) if block.capacity() >= least => block,
-                _ => Input::with_capacity(self.block_len().max(least)),
-            };
-        }
+            .max(held.saturating_add(LEAST_READ));
+        let mut input = self.block(spare, least);
         input.lend(&self.pending, self.edition);
+        self.confine(&mut input);
         Ok(input)
+    }
+
+    /// `spare`, or a block of at least so many bytes.
+    fn block(&mut self, spare: Input, least: usize) -> Input {
+        if spare.capacity() >= least {
+            return spare;
+        }
+        match self.channels.spare() {
+            Some(block) if block.capacity() >= least => block,
+            _ => Input::with_capacity(self.block_len().max(least)),
+        }
+    }
+
+    fn confine(&self, input: &mut Input) {
+        if !self.auth.is_authenticated() {
+            input.confine(READ_BEFORE_AUTH);
+        }
     }
 
     fn block_len(&self) -> usize {
         if self.auth.is_authenticated() {
             Input::DEFAULT_CAPACITY
         } else {
-            16 * 1024
+            READ_BEFORE_AUTH
         }
     }
 
@@ -254,6 +280,7 @@ impl<R: Role> Connection<R> {
             &[input.filled().get(input.held()..).unwrap_or_default()]
         );
         self.clock(now);
+        self.last_read = input.filled().len().saturating_sub(input.held());
         let back = if self.closed.is_some() {
             let mut input = input;
             input.clear();
@@ -267,10 +294,7 @@ impl<R: Role> Connection<R> {
         } else {
             // The buffer was not taken from us, or another one came before it: what was read into it goes behind what
             // waits here.
-            self.renew();
-            let read = input.filled().get(input.held()..).unwrap_or_default();
-            self.pending.extend_from_slice(read);
-            self.stalled = true;
+            self.gather(input.filled().get(input.held()..).unwrap_or_default());
             let mut input = input;
             input.clear();
             Some(input)
@@ -404,6 +428,20 @@ impl<R: Role> Connection<R> {
     pub fn poll_log(&mut self) -> Option<LogRecord> {
         self.out.report(&mut self.log);
         self.log.poll()
+    }
+
+    /// The next line of the key log: one for each key exchange, if the configuration
+    /// [asks for them](crate::config::TransportConfig::key_log). Take them when anything was done to the connection:
+    /// after sixteen that nobody took the oldest goes. Whoever has [them](crate::KeyLogLine) reads everything.
+    ///
+    /// Wireshark's preference for the file is `ssh.keylog_file`. How much it opens depends on what its version knows. 4.4
+    /// opens sessions with `curve25519-sha256` and AES-GCM up to the second key exchange; it knows nothing of strict key
+    /// exchange, so with other ciphers it begins with the fourth packet each way, and it has no `mlkem768x25519-sha256` or
+    /// `ecdh-sha2-nistp*`. 4.0 and older want another kind of line. A session that is to be looked at is best
+    /// [configured](crate::TransportConfig::algorithms) accordingly.
+    #[cfg(any(test, feature = "keylog"))]
+    pub fn poll_key_log(&mut self) -> Option<crate::KeyLogLine> {
+        self.transport.key_log.poll()
     }
 
     /// Why the connection has ended; `None` while it has not. Output may still wait to be written.

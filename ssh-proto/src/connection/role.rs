@@ -12,6 +12,8 @@ use crate::config::{ClientConfig, ServerConfig, TransportConfig};
 use crate::connection::cx::Cx;
 use crate::connection::event::{ClientEvent, Common, ServerEvent};
 use crate::error::Error;
+#[cfg(feature = "tracing")]
+use crate::log::LogLevel;
 use crate::names::SignatureAlgorithm;
 use crate::transport::KexHalf;
 use crate::transport::client::ClientKex;
@@ -60,6 +62,12 @@ pub(crate) trait RoleParts: Sized + 'static {
 
     /// Whether the first message of the key exchange goes along with KEXINIT.
     fn guesses(config: &<Self as Role>::Config) -> bool
+    where
+        Self: Role;
+
+    /// The configuration with another level of its log.
+    #[cfg(feature = "tracing")]
+    fn with_log(config: &<Self as Role>::Config, log: LogLevel) -> <Self as Role>::Config
     where
         Self: Role;
 
@@ -124,6 +132,13 @@ impl RoleParts for ClientRole {
         config.guess_kex
     }
 
+    #[cfg(feature = "tracing")]
+    fn with_log(config: &ClientConfig, log: LogLevel) -> ClientConfig {
+        let mut config = config.clone();
+        config.transport.log = log;
+        config
+    }
+
     #[cfg(any(test, feature = "replay"))]
     fn write_config(config: &ClientConfig, text: &mut String) {
         crate::replay::config::write_client(config, text);
@@ -162,6 +177,13 @@ impl RoleParts for ServerRole {
 
     fn guesses(_: &ServerConfig) -> bool {
         false
+    }
+
+    #[cfg(feature = "tracing")]
+    fn with_log(config: &ServerConfig, log: LogLevel) -> ServerConfig {
+        let mut config = config.clone();
+        config.transport.log = log;
+        config
     }
 
     #[cfg(any(test, feature = "replay"))]

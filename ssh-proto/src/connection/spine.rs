@@ -12,13 +12,14 @@ use crate::connection::cx::{Cx, Payload};
 use crate::connection::event::Common;
 use crate::connection::role::{AuthMachine, Role, Side};
 use crate::error::{DisconnectReason, Disconnected, Error, PeerError, Stage, printable};
-use crate::limits::{Limits, PING_LEN};
-use crate::log::{LogLayer, LogLevel};
+use crate::limits::{Limits, PING_LEN, READ_BEFORE_AUTH};
+use crate::log::{LogLayer, LogLevel, LogSubject};
 use crate::msg::Message;
 use crate::msg::transport::{Debug, Disconnect, Ignore, Ping, Pong, Unimplemented};
 use crate::packet::Input;
 use crate::packet::ident::Line;
 use crate::packet::opener::Opened;
+use crate::steps::{count_bytes, count_turn};
 use crate::transport::Progress;
 use crate::transport::legality::{Reaction, reaction};
 
@@ -42,6 +43,22 @@ macro_rules! cx {
     };
 }
 pub(super) use cx;
+
+/// Appends bytes to those of a packet of `needed` bytes. The memory doubles, but not beyond the packet.
+fn keep(pending: &mut Vec<u8>, bytes: &[u8], needed: usize) {
+    count_bytes(bytes.len());
+    let len = pending.len().saturating_add(bytes.len());
+    if pending.capacity() < len {
+        let doubled = len.saturating_mul(2);
+        let room = match pending.is_empty() {
+            _ if needed > len => needed.min(doubled),
+            true => len,
+            false => doubled,
+        };
+        pending.reserve_exact(room.saturating_sub(pending.len()));
+    }
+    pending.extend_from_slice(bytes);
+}
 
 impl<R: Role> Connection<R> {
     pub(super) fn limits(&self) -> &Limits {
@@ -97,6 +114,7 @@ impl<R: Role> Connection<R> {
         self.renew();
         self.stalled = false;
         while self.closed.is_none() {
+            count_turn();
             let rest = input.filled_mut().get_mut(at..).unwrap_or_default();
             if rest.is_empty() {
                 break;
@@ -113,7 +131,7 @@ impl<R: Role> Connection<R> {
         }
         if self.closed.is_none() {
             let rest = input.filled().get(at..).unwrap_or_default();
-            self.pending.extend_from_slice(rest);
+            keep(&mut self.pending, rest, self.needed);
         } else {
             self.pending = Vec::new();
         }
@@ -121,6 +139,36 @@ impl<R: Role> Connection<R> {
         let mut back = self.channels.settle(input)?;
         back.clear();
         Some(back)
+    }
+
+    /// Puts what was read behind what waits in `pending`, and works through it where there is something to find in it.
+    pub(super) fn gather(&mut self, read: &[u8]) {
+        self.renew();
+        let known = self.pending.len();
+        keep(&mut self.pending, read, self.needed);
+        let limits = *self.limits();
+        if self.stalled {
+            return;
+        }
+        let more = if self.transport.peer_version.is_empty() {
+            self.ident.is_told(&self.pending, known, &limits)
+        } else {
+            self.pending.len() >= self.needed
+        };
+        if more {
+            self.process_pending();
+        }
+    }
+
+    fn process_pending(&mut self) {
+        let input = Input::from(std::mem::take(&mut self.pending));
+        let spare = self.process(input, 0);
+        if self.closed.is_none()
+            && self.pending.is_empty()
+            && let Some(spare) = spare
+        {
+            self.pending = spare.into_empty_vec();
+        }
     }
 
     /// Looks at what lies at the start of `rest`, which is at `at` in the block. Says how many bytes it took; 0 when
@@ -156,7 +204,11 @@ impl<R: Role> Connection<R> {
     fn version(&mut self, bytes: &[u8]) -> Result<usize, Error> {
         let limits = *self.limits();
         match self.ident.next(bytes, R::SIDE, &limits)? {
-            Line::NeedMore => Ok(0),
+            Line::NeedMore => {
+                // What a greeting may have, and what a read may bring beyond that.
+                self.needed = limits.bytes_before_version.saturating_add(READ_BEFORE_AUTH);
+                Ok(0)
+            }
             Line::Greeting { len } => {
                 let text = printable(bytes.get(..len).unwrap_or_default(), limits.text_len);
                 self.log.add(LogLevel::Info, LogLayer::Transport, || {
@@ -304,6 +356,7 @@ impl<R: Role> Connection<R> {
     pub(super) fn enter(&mut self) {
         if self.auth.is_authenticated() {
             self.channels.enable();
+            self.out.trust();
             self.timers.authentication.stop();
         }
     }
@@ -371,13 +424,7 @@ impl<R: Role> Connection<R> {
             && self.events.has_much_room()
             && self.out.has_much_reply_room()
         {
-            let input = Input::from(std::mem::take(&mut self.pending));
-            let spare = self.process(input, 0);
-            if self.pending.is_empty()
-                && let Some(spare) = spare
-            {
-                self.pending = spare.into_empty_vec();
-            }
+            self.process_pending();
         }
         self.after();
     }
@@ -437,7 +484,9 @@ impl<R: Role> Connection<R> {
         self.out.report(&mut self.log);
         self.out.end();
         self.log
-            .add(LogLevel::Error, LogLayer::Transport, || error.to_string());
+            .add_about(LogLevel::Error, LogLayer::Transport, || {
+                (LogSubject::Ended, error.to_string())
+            });
         self.channels.end(&mut cx!(self));
         self.pending = Vec::new();
         self.stalled = false;

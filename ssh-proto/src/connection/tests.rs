@@ -1,16 +1,24 @@
 mod advisories;
 mod bytes;
+mod cuts;
+mod edges;
+mod floods;
 mod hostile;
 mod legality;
 mod limits;
 mod marks;
+mod offers;
 mod rekey;
 mod secrets;
 mod session;
+mod shares;
 mod soak;
+mod strays;
 mod terrapin;
 mod timers;
 mod unblocked;
+mod unjudged;
+mod windows;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

@@ -149,6 +149,24 @@ impl SharedSecret {
         };
     }
 
+    /// K as Wireshark wants it: a number in as few bytes as it has, without a byte for its sign; a string as it is.
+    #[cfg(any(test, feature = "keylog"))]
+    pub(crate) fn bare(&self) -> &[u8] {
+        let value = self.value.expose();
+        match self.encoding {
+            Encoding::String => value,
+            Encoding::Mpint => {
+                let zeros = value.iter().take_while(|byte| **byte == 0).count();
+                value.get(zeros..).unwrap_or_default()
+            }
+        }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn for_tests(number: &[u8]) -> Self {
+        Self::number(Secret::from(number))
+    }
+
     /// RFC 5656 section 4: K is the x coordinate as an mpint. RFC 8731 section 3.1: so are the 32
     /// bytes of X25519, read as a number with the highest byte first.
     const fn number(value: Secret) -> Self {
@@ -320,5 +338,7 @@ impl MlKem for Library {
 
 #[cfg(test)]
 mod known_answers;
+#[cfg(test)]
+mod mpints;
 #[cfg(test)]
 mod tests;

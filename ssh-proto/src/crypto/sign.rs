@@ -9,6 +9,8 @@
 
 #[cfg(test)]
 mod known_answers;
+#[cfg(test)]
+mod nonces;
 mod rsa;
 
 use aws_lc_rs::agreement;

@@ -24,8 +24,7 @@ pub(crate) struct Transcript<'a> {
 impl Transcript<'_> {
     /// `H` of RFC 5656 section 4: the strings above, then `K`.
     pub(crate) fn hash(&self, kex: Kex, secret: &SharedSecret) -> Digest {
-        let mut text = Vec::new();
-        let mut writer = Writer::new(&mut text);
+        let mut hasher = Hasher::new(hash_of(kex));
         for part in [
             self.client_version,
             self.server_version,
@@ -35,11 +34,12 @@ impl Transcript<'_> {
             self.client_share,
             self.server_share,
         ] {
-            writer.string(part);
+            // Without a copy: a peer's KEXINIT may fill a packet.
+            let len = u32::try_from(part.len()).unwrap_or(u32::MAX);
+            hasher.update(&len.to_be_bytes());
+            hasher.update(part);
         }
         let encoded = encoded(secret);
-        let mut hasher = Hasher::new(hash_of(kex));
-        hasher.update(&text);
         hasher.update(encoded.expose());
         hasher.finish()
     }

@@ -254,6 +254,8 @@ impl Picker {
 }
 
 #[cfg(test)]
+mod proposals;
+#[cfg(test)]
 mod tests {
     use super::*;
     use crate::names::Preference;

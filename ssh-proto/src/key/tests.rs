@@ -1,5 +1,6 @@
 //! Tests of the key layer against files and signatures that OpenSSH made, and against broken ones.
 
+mod bounds;
 mod broken_files;
 mod files;
 mod known_answers;

@@ -4,6 +4,7 @@ use crate::config::TransportConfig;
 use crate::connection::role::Side;
 use crate::error::PeerError;
 use crate::limits::Limits;
+use crate::steps::count_bytes;
 
 /// Our version line without CR LF. What RFC 4253 section 4.2 does not allow in `softwareversion` is left out.
 pub(crate) fn local_version(config: &TransportConfig) -> String {
@@ -42,6 +43,18 @@ pub(crate) enum Line<'a> {
 }
 
 impl IdentReader {
+    /// Whether there is something to be said about a line that was incomplete, now that the bytes from `known` on have
+    /// come.
+    pub(crate) fn is_told(&self, bytes: &[u8], known: usize, limits: &Limits) -> bool {
+        let new = bytes.get(known..).unwrap_or_default();
+        count_bytes(new.len());
+        let waiting = self.bytes.saturating_add(bytes.len());
+        new.contains(&b'\n')
+            || waiting > limits.bytes_before_version
+            || (bytes.starts_with(b"SSH-") && bytes.len() >= limits.version_line_len)
+            || known < 4
+    }
+
     /// Looks at the next line. `side` is ours: only a server may greet.
     pub(crate) fn next<'a>(
         &mut self,
@@ -58,7 +71,9 @@ impl IdentReader {
                 return Err(PeerError::Version("it does not begin with SSH-"));
             }
         }
-        let Some(end) = bytes.iter().position(|&byte| byte == b'\n') else {
+        let end = bytes.iter().position(|&byte| byte == b'\n');
+        count_bytes(end.unwrap_or(bytes.len()));
+        let Some(end) = end else {
             let waiting = self.bytes.saturating_add(bytes.len());
             if is_version && bytes.len() >= limits.version_line_len {
                 return Err(PeerError::Version("it is too long"));

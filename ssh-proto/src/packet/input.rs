@@ -21,6 +21,8 @@ pub struct Input {
     held: usize,
     /// Which state of that the copy was made of; 0: none.
     edition: u32,
+    /// So many bytes there may be, if that is less than the memory.
+    limit: Option<usize>,
 }
 
 impl Input {
@@ -34,6 +36,7 @@ impl Input {
             filled: 0,
             held: 0,
             edition: 0,
+            limit: None,
         }
     }
 
@@ -44,17 +47,24 @@ impl Input {
             filled: 0,
             held: 0,
             edition: 0,
+            limit: None,
         }
     }
 
-    /// The part to read into. Empty when the buffer is full or has no memory.
+    /// The part to read into. Empty when the buffer is full or has no memory. Before authentication it may be less than
+    /// the rest of the memory.
     pub fn unfilled(&mut self) -> &mut [u8] {
-        self.buf.get_mut(self.filled..).unwrap_or_default()
+        let end = self.end();
+        self.buf.get_mut(self.filled..end).unwrap_or_default()
+    }
+
+    fn end(&self) -> usize {
+        self.limit.unwrap_or(usize::MAX).min(self.buf.len())
     }
 
     /// Says that the first `len` bytes of [`unfilled`](Self::unfilled) are there now. What exceeds it is not counted.
     pub fn advance(&mut self, len: usize) {
-        self.filled = self.filled.saturating_add(len).min(self.buf.len());
+        self.filled = self.filled.saturating_add(len).min(self.end());
     }
 
     /// The bytes that are there.
@@ -72,6 +82,7 @@ impl Input {
         self.filled = 0;
         self.held = 0;
         self.edition = 0;
+        self.limit = None;
     }
 
     /// Starts with a copy of what the connection holds; `edition` names its state.
@@ -79,6 +90,11 @@ impl Input {
         self.clear();
         self.held = self.extend(held);
         self.edition = edition;
+    }
+
+    /// No more than `room` further bytes are read into it.
+    pub(crate) const fn confine(&mut self, room: usize) {
+        self.limit = Some(self.filled.saturating_add(room));
     }
 
     /// How many bytes at the start are the copy that [`lend`](Self::lend) made.
@@ -104,6 +120,7 @@ impl Input {
     pub(crate) fn extend(&mut self, bytes: &[u8]) -> usize {
         let unfilled = self.unfilled();
         let len = bytes.len().min(unfilled.len());
+        crate::steps::count_bytes(len);
         if let (Some(to), Some(from)) = (unfilled.get_mut(..len), bytes.get(..len)) {
             to.copy_from_slice(from);
         }
@@ -129,6 +146,7 @@ impl From<Vec<u8>> for Input {
             buf,
             held: 0,
             edition: 0,
+            limit: None,
         }
     }
 }

@@ -74,6 +74,13 @@ impl Opener {
         self
     }
 
+    /// The same at a later packet.
+    #[cfg(test)]
+    pub(crate) const fn at(mut self, sequence: u32) -> Self {
+        self.sequence = sequence;
+        self
+    }
+
     /// The sequence number of the next packet.
     pub(crate) const fn sequence(&self) -> u32 {
         self.sequence
@@ -108,6 +115,7 @@ impl Opener {
         let Some(whole) = bytes.get_mut(..len) else {
             return Ok(Opened::NeedMore(len));
         };
+        crate::steps::count_bytes(len);
         let (packet, tag) = whole.split_at_mut_checked(end).ok_or(bad_length)?;
         self.unprotect(packet, tag)?;
         self.length = None;

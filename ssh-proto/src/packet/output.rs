@@ -11,7 +11,8 @@ use crate::crypto::drbg::Drbg;
 use crate::crypto::drbg::Foreign;
 use crate::error::{Error, Misuse, PeerError};
 use crate::limits::{
-    DATA_MARK, OWN_HELD_MARK, PACKET_DATA_LEN, REPLY_MARK, REQUEST_MARK, RESUME_MARK,
+    DATA_MARK, OWN_HELD_MARK, PACKET_DATA_LEN, REPLY_MARK, REPLY_MARK_BEFORE_AUTH, REQUEST_MARK,
+    RESUME_MARK, RESUME_MARK_BEFORE_AUTH,
 };
 use crate::log::Log;
 use crate::msg::Message;
@@ -54,6 +55,8 @@ pub(crate) struct Output {
     max_held: usize,
     /// A request of ours was refused for want of room, and nobody has been told since that there is some.
     refused: bool,
+    /// The user is authenticated, and more may wait.
+    trusted: bool,
     /// A DISCONNECT was sent: nothing may follow it.
     ended: bool,
     failed: Option<Error>,
@@ -75,6 +78,7 @@ impl Output {
             provoked: 0,
             max_held,
             refused: false,
+            trusted: false,
             ended: false,
             failed: None,
             sent: None,
@@ -256,12 +260,27 @@ impl Output {
 
     /// Whether the peer may be read: its provoked replies have room.
     pub(crate) fn has_reply_room(&self) -> bool {
-        self.gated || self.pending_len() <= REPLY_MARK
+        let mark = if self.trusted {
+            REPLY_MARK
+        } else {
+            REPLY_MARK_BEFORE_AUTH
+        };
+        self.gated || self.pending_len() <= mark
+    }
+
+    /// The user is authenticated.
+    pub(crate) const fn trust(&mut self) {
+        self.trusted = true;
     }
 
     /// Whether so much has left that stopped input may go on, and not only for a packet or two.
     pub(crate) fn has_much_reply_room(&self) -> bool {
-        self.gated || self.pending_len() <= RESUME_MARK
+        let mark = if self.trusted {
+            RESUME_MARK
+        } else {
+            RESUME_MARK_BEFORE_AUTH
+        };
+        self.gated || self.pending_len() <= mark
     }
 
     /// How many bytes of channel data may be sealed now.
@@ -365,6 +384,7 @@ impl Output {
         let held = Secret::new(std::mem::take(&mut self.held));
         let mut reader = crate::wire::Reader::new(held.expose());
         while let Ok(payload) = reader.string() {
+            crate::steps::count_turn();
             self.buf.reserve(payload.len().saturating_add(SEALING));
             self.seal(|writer| _ = writer.bytes(payload));
         }
@@ -380,6 +400,12 @@ impl Output {
     /// The sealer in force.
     pub(crate) const fn sealer(&self) -> &Sealer {
         &self.sealer
+    }
+
+    /// All bytes that wait, behind a key exchange as well.
+    #[cfg(test)]
+    pub(crate) const fn waiting(&self) -> usize {
+        self.pending_len().saturating_add(self.held.len())
     }
 
     /// A fault of the sealing itself, such as a cipher that ran out of nonces. It ends the connection.
@@ -398,6 +424,7 @@ impl Output {
         let len = payload.len().saturating_add(4);
         if self.held.capacity().saturating_sub(self.held.len()) < len {
             let room = self.held.len().max(len).saturating_mul(2);
+            crate::steps::count_bytes(self.held.len());
             let mut larger = Vec::with_capacity(room.saturating_add(len));
             larger.extend_from_slice(&self.held);
             self.held.zeroize();
@@ -436,6 +463,7 @@ impl Output {
             && self.buf.len().saturating_add(PACKET_DATA_LEN) > self.buf.capacity()
             && self.head > 0
         {
+            crate::steps::count_bytes(live);
             self.buf.copy_within(self.head.., 0);
             self.buf.truncate(live);
             self.head = 0;

@@ -80,6 +80,13 @@ impl Sealer {
             .saturating_add(self.layout.tag)
     }
 
+    /// The same at a later packet.
+    #[cfg(test)]
+    pub(crate) const fn at(mut self, sequence: u32) -> Self {
+        self.sequence = sequence;
+        self
+    }
+
     /// The sequence number of the next packet.
     pub(crate) const fn sequence(&self) -> u32 {
         self.sequence

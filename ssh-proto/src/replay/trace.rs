@@ -218,6 +218,13 @@ impl Trace {
         &self.steps
     }
 
+    /// What the peer sent in a step, or the caller wrote, to be changed: what would the connection do with something
+    /// else? The output that was recorded stays what it was. `None`: there is no such step, or it has no data.
+    pub fn data_mut(&mut self, step: usize) -> Option<&mut Vec<u8>> {
+        let step = self.steps.get_mut(step)?;
+        step.command.has_data().then_some(&mut step.data)
+    }
+
     pub(super) fn seed(&self) -> [u8; 32] {
         self.seed.expose().try_into().unwrap_or_default()
     }

@@ -87,7 +87,7 @@ mod tests {
 
     #[test]
     fn as_many_entries_as_the_limit_says_are_read() {
-        for (nr_extensions, passes) in [(64, true), (65, false)] {
+        for (nr_extensions, passes) in [(63, true), (64, true), (65, false)] {
             let mut extensions = Vec::new();
             let mut writer = Writer::new(&mut extensions);
             for _ in 0..nr_extensions {

@@ -50,6 +50,8 @@ pub(crate) struct Transport<R: Role> {
     peer_algorithms: Option<Vec<SignatureAlgorithm>>,
     peer_pings: bool,
     rekey: Rekey,
+    #[cfg(any(test, feature = "keylog"))]
+    pub(crate) key_log: crate::key_log::KeyLog,
 }
 
 /// What stays the same over all exchanges.
@@ -200,6 +202,8 @@ impl<R: Role> Transport<R> {
             peer_algorithms: None,
             peer_pings: false,
             rekey: Rekey::new(transport.rekey, now),
+            #[cfg(any(test, feature = "keylog"))]
+            key_log: crate::key_log::KeyLog::new(transport.key_log),
         }
     }
 
@@ -475,6 +479,8 @@ impl<R: Role> Transport<R> {
             secret,
             host_key,
         } = finished;
+        #[cfg(any(test, feature = "keylog"))]
+        self.key_log.add(&exchange.client_kexinit, &secret);
         let first = self.session.is_none();
         // RFC 4253 section 7.2: the hash of the first exchange "is additionally used as the session identifier".
         let id = self.session.as_ref().map_or(hash, |session| session.id);

@@ -22,6 +22,7 @@ use crate::core::{Call, Core, Interest, Shared, Sorted, must_wait, now, seed};
 use crate::driver::{Attendant, Drive, Driver};
 use crate::events::Events;
 use crate::forward::Routes;
+use crate::observers::Observers;
 use crate::waiters::Wish;
 use crate::{Error, SessionInfo};
 
@@ -131,7 +132,17 @@ impl Client {
     where
         T: AsyncRead + AsyncWrite + Unpin,
     {
-        let conn = Connection::<ClientRole>::new(options.protocol(), seed()?, now());
+        let (config, log) = (options.protocol(), options.log);
+        #[cfg(feature = "tracing")]
+        let (config, log) = ssh_proto::adapter::traced::<ClientRole>(config, peer, log);
+        let observers = Observers {
+            log,
+            #[cfg(feature = "replay")]
+            recording: options.recording,
+            #[cfg(feature = "keylog")]
+            key_log: options.key_log,
+        };
+        let conn = Connection::<ClientRole>::new(config, seed()?, now());
         let shared = Arc::new(Shared::new(conn, sort, false));
         let owner = Arc::new(Owner {
             shared: Arc::clone(&shared),
@@ -143,12 +154,7 @@ impl Client {
             asked: options.asked,
         };
         let attendant = Attendant::new(attendee.attend());
-        #[cfg_attr(not(feature = "replay"), expect(unused_mut, reason = "for recordings"))]
-        let mut drive = Drive::new(shared, stream, options.log, attendant);
-        #[cfg(feature = "replay")]
-        if let Some(callback) = options.recording {
-            drive.record_to(callback);
-        }
+        let drive = Drive::new(shared, stream, observers, attendant);
         let mut driver = Driver::new(drive);
         let client = Self {
             owner,

@@ -11,10 +11,12 @@ use ssh_proto::log::LogRecord;
 use ssh_proto::{ChannelId, ClientRole};
 
 use crate::BoxFuture;
-use crate::pending::PendingChannel;
-use crate::pump::LogCallback;
+#[cfg(feature = "keylog")]
+use crate::observers::KeyLogWriter;
+use crate::observers::LogCallback;
 #[cfg(feature = "replay")]
-use crate::pump::RecordingCallback;
+use crate::observers::RecordingCallback;
+use crate::pending::PendingChannel;
 use crate::{HostKeyPin, HostKeyRefused};
 
 use super::asked::Asked;
@@ -100,6 +102,8 @@ pub struct ClientOptions {
     pub(super) asked: Asked,
     #[cfg(feature = "replay")]
     pub(super) recording: Option<RecordingCallback>,
+    #[cfg(feature = "keylog")]
+    pub(super) key_log: Option<KeyLogWriter>,
 }
 
 impl ClientOptions {
@@ -114,6 +118,8 @@ impl ClientOptions {
             asked: Asked::default(),
             #[cfg(feature = "replay")]
             recording: None,
+            #[cfg(feature = "keylog")]
+            key_log: None,
         }
     }
 
@@ -195,15 +201,45 @@ impl ClientOptions {
         self
     }
 
+    /// Writes the key log to `writer`, a line for each key exchange: with it Wireshark opens a recording of the bytes on
+    /// the wire. **Whoever has it reads everything**, passwords included. It is for finding faults; nothing turns it on
+    /// but this call. What goes wrong with the writer is passed over.
+    ///
+    /// ```no_run
+    /// use std::fs::OpenOptions;
+    /// use ssh_tokio::{ClientOptions, HostKeyPolicy};
+    ///
+    /// let mut file = OpenOptions::new();
+    /// file.append(true).create(true);
+    /// #[cfg(unix)]
+    /// std::os::unix::fs::OpenOptionsExt::mode(&mut file, 0o600);
+    /// let pin = HostKeyPolicy::fingerprint("SHA256:ohD8VZEXGWo6Ez8GSEJQ9WpafgLFsOfLOtGGQCQo6Og");
+    /// let options = ClientOptions::new(pin).key_log(file.open("ssh-keys.log")?);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    #[cfg(feature = "keylog")]
+    #[must_use]
+    pub fn key_log(mut self, writer: impl std::io::Write + Send + 'static) -> Self {
+        self.key_log = Some(Arc::new(std::sync::Mutex::new(writer)));
+        self
+    }
+
     /// The protocol's options, as the connection needs them.
     pub(super) fn protocol(&self) -> Arc<ClientConfig> {
+        #[cfg_attr(
+            not(any(feature = "replay", feature = "keylog")),
+            expect(unused_mut, reason = "what features add")
+        )]
+        let mut config = Arc::clone(&self.config);
         #[cfg(feature = "replay")]
         if self.recording.is_some() {
-            let mut config = ClientConfig::clone(&self.config);
-            config.transport.record = true;
-            return Arc::new(config);
+            Arc::make_mut(&mut config).transport.record = true;
         }
-        Arc::clone(&self.config)
+        #[cfg(feature = "keylog")]
+        if self.key_log.is_some() {
+            Arc::make_mut(&mut config).transport.key_log = true;
+        }
+        config
     }
 }
 

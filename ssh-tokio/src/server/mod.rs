@@ -26,7 +26,7 @@ use crate::Error;
 use crate::channel::Owner;
 use crate::core::{Shared, now, seed};
 use crate::driver::{Attendant, Drive};
-use crate::pump::LogCallback;
+use crate::observers::{LogCallback, Observers};
 
 use connection::Attendee;
 
@@ -267,11 +267,21 @@ impl Server {
         T: AsyncRead + AsyncWrite + Unpin,
     {
         let options = &self.inner.options;
-        let conn = Connection::<ServerRole>::new(Arc::clone(&options.config), seed()?, now());
+        let config = Arc::clone(&options.config);
         let log = options
             .log
             .clone()
             .map(|log| -> LogCallback { Box::new(move |record: &LogRecord| log(peer, record)) });
+        #[cfg(feature = "tracing")]
+        let (config, log) = ssh_proto::adapter::traced::<ServerRole>(config, peer, log);
+        let observers = Observers {
+            log,
+            #[cfg(feature = "replay")]
+            recording: options.recording.as_ref().map(|make| make(peer)),
+            #[cfg(feature = "keylog")]
+            key_log: options.key_log.clone(),
+        };
+        let conn = Connection::<ServerRole>::new(config, seed()?, now());
         let shared = Arc::new(Shared::new(conn, connection::sort, true));
         self.inner
             .live()
@@ -283,12 +293,7 @@ impl Server {
         let connection = ServerConnection { owner, peer };
         let attendee = Attendee::new(connection, Arc::clone(&self.inner.subsystems), startup);
         let attendant = Attendant::boxed((options.factory)(attendee));
-        #[cfg_attr(not(feature = "replay"), expect(unused_mut, reason = "for recordings"))]
-        let mut drive = Drive::new(shared, stream, log, attendant);
-        #[cfg(feature = "replay")]
-        if let Some(make) = &options.recording {
-            drive.record_to(make(peer));
-        }
+        let drive = Drive::new(shared, stream, observers, attendant);
         Ok(Serving {
             drive,
             _place: place,

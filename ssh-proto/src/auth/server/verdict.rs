@@ -13,7 +13,7 @@ use crate::config::AuthMethod;
 use crate::connection::cx::Cx;
 use crate::error::{Misuse, printable};
 use crate::limits::AUTH_PAYLOAD_LEN;
-use crate::log::{LogLayer, LogLevel};
+use crate::log::{LogLayer, LogLevel, LogSubject};
 use crate::msg::auth::{
     UserauthBanner, UserauthInfoRequest, UserauthPasswdChangereq, UserauthPkOk, UserauthSuccess,
 };
@@ -72,9 +72,12 @@ impl ServerAuth {
         let method = self.proven(&attempt)?.method().name();
         cx.out.must(&UserauthSuccess {});
         let user = std::mem::take(&mut self.progress).user;
-        cx.log.add(LogLevel::Info, LogLayer::Authentication, || {
-            format!("{} by {method}", printable(user.as_bytes(), 255))
-        });
+        cx.log
+            .add_about(LogLevel::Info, LogLayer::Authentication, || {
+                let user = printable(user.as_bytes(), 255);
+                let text = format!("{user} by {method}");
+                (LogSubject::LoggedIn(user), text)
+            });
         self.state = State::Authenticated(user.clone());
         cx.events.push(ServerAuthEvent::Authenticated { user });
         Ok(())

@@ -3,6 +3,7 @@
 use super::*;
 use crate::auth::prompt::PromptRound;
 use crate::error::PeerError;
+use crate::limits::ROUND_TEXT_LEN;
 use crate::msg::auth::{UserauthBanner, UserauthInfoRequest, UserauthPasswdChangereq};
 
 const FAILED: &str = "publickey,password,keyboard-interactive";
@@ -228,6 +229,43 @@ fn text_len() {
         let (auth, ways) = (&mut server.auth, &mut server.ways);
         let outcome = auth.require_password_change(attempt, &text(len), &mut ways.cx());
         assert_eq!(outcome, expected);
+    }
+}
+
+#[test]
+fn round_text_len() {
+    const LONGEST: usize = 4_096;
+    assert_eq!(ROUND_TEXT_LEN, 4 * LONGEST);
+    let long = text(LONGEST);
+    for last in [LONGEST - 1, LONGEST, LONGEST + 1] {
+        let mut client = ClientEnd::ready();
+        client
+            .authenticate("alice", Credential::keyboard_interactive())
+            .unwrap();
+        let mut asked = Vec::new();
+        Writer::new(&mut asked)
+            .string(long.as_bytes())
+            .boolean(true)
+            .string(text(last - 1).as_bytes())
+            .boolean(true)
+            .string(b"?!")
+            .boolean(false);
+        let request = UserauthInfoRequest {
+            name: long.as_bytes(),
+            instruction: long.as_bytes(),
+            language_tag: b"",
+            num_prompts: 3,
+            prompts: Rest(&asked),
+        };
+        client.handle(&request.to_payload()).unwrap();
+        let Some(ClientAuthEvent::PromptsReceived(round)) = client.event() else {
+            panic!("no prompts");
+        };
+        // One byte more than fits is not kept, and each prompt is asked.
+        let lens: Vec<_> = round.prompts().iter().map(|p| p.text.len()).collect();
+        assert_eq!(lens, [LONGEST, last - 1, (LONGEST + 1 - last).min(2)]);
+        let all = round.name().len() + round.instruction().len() + lens.iter().sum::<usize>();
+        assert!(all <= ROUND_TEXT_LEN);
     }
 }
 

@@ -298,6 +298,34 @@ fn refused_opens_and_unknown_requests_leave_nothing_behind() {
 }
 
 #[test]
+fn an_end_that_is_told_again_and_again_is_kept_once() {
+    let mut pair = Pair::new();
+    let (local, _) = pair.session();
+    let status = request(local, "exit-status", false, &[0, 0, 0, 7]);
+    let mut fields = Vec::new();
+    crate::wire::Writer::new(&mut fields)
+        .string(b"SEGV")
+        .boolean(true)
+        .string(&[b'x'; 4_096])
+        .string(b"");
+    let signal = request(local, "exit-signal", false, &fields);
+    let told = |pair: &mut Pair, count| {
+        for _ in 0..count {
+            pair.client.receive(&status).unwrap();
+            pair.client.receive(&signal).unwrap();
+        }
+        pair.client.footprint()
+    };
+    let before = told(&mut pair, 1);
+    assert_eq!(told(&mut pair, 100_000), before);
+    // The first one counts, and the channel goes on as it would have.
+    let events = pair.client.events_of(local);
+    assert_eq!(events, [ChannelEvent::ExitStatus(7)]);
+    assert!(pair.client.numbers().is_empty());
+    pair.client.client(local).write(Stream::DATA, b"x").unwrap();
+}
+
+#[test]
 fn an_idle_channel_is_small() {
     let slot = size_of::<state::State>();
     let all = size_of::<Channels>();

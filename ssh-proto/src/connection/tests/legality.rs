@@ -201,7 +201,7 @@ fn at(place: Place, side: Side) -> World {
 }
 
 /// Channel 0 is open, channel 1 was asked for by the victim.
-fn open(side: Side, offer: Offer) -> World {
+pub(super) fn open(side: Side, offer: Offer) -> World {
     let mut world = World::open(side, offer);
     let first = world.victim_opens();
     world.says(&msg::ChannelOpenConfirmation {
@@ -218,7 +218,7 @@ fn open(side: Side, offer: Offer) -> World {
 }
 
 /// The message of that number as it should be. Numbers that nobody knows have some bytes.
-fn well_formed(number: u8, world: &mut World) -> Vec<u8> {
+pub(super) fn well_formed(number: u8, world: &mut World) -> Vec<u8> {
     let channel = 0;
     match number {
         1 => transport::Disconnect {

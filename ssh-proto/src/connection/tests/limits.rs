@@ -69,7 +69,11 @@ fn packet_len_before_auth() {
 
 #[test]
 fn packet_len() {
-    for (length, passes) in [(256 * 1024, true), (256 * 1024 + 16, false)] {
+    for (length, passes) in [
+        (256 * 1024 - 16, true),
+        (256 * 1024, true),
+        (256 * 1024 + 16, false),
+    ] {
         let mut pair = Pair::default();
         pair.login();
         pair.client.out.transport(&Raw(&ignore(length - 10)));
@@ -188,7 +192,7 @@ fn cheap_rekeys() {
 
 #[test]
 fn text_len() {
-    for (len, kept) in [(4_096, 4_096), (4_097, 4_096)] {
+    for (len, kept) in [(4_095, 4_095), (4_096, 4_096), (4_097, 4_096)] {
         let (_, mut pair) = logged_in(|_| {});
         pair.client.out.transport(&Disconnect {
             reason_code: 11,

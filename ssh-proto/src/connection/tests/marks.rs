@@ -4,8 +4,8 @@ use super::*;
 use crate::crypto::drbg::Drbg;
 use crate::error::Misuse;
 use crate::limits::{
-    DATA_MARK, EXT_INFO_LEN, OWN_HELD_MARK, PACKET_DATA_LEN, PING_LEN, REPLY_MARK, REQUEST_MARK,
-    RESUME_MARK,
+    DATA_MARK, EXT_INFO_LEN, OWN_HELD_MARK, PACKET_DATA_LEN, PING_LEN, REPLY_MARK,
+    REPLY_MARK_BEFORE_AUTH, REQUEST_MARK, RESUME_MARK, RESUME_MARK_BEFORE_AUTH,
 };
 use crate::msg::Rest;
 use crate::msg::transport::{ExtInfo, Ping, Pong};
@@ -16,6 +16,7 @@ use crate::packet::sealer::Sealer;
 fn waiting(len: usize) -> Output {
     let mut out = Output::new(Drbg::new(Seed::new([3; 32])), Sealer::plain(), 1 << 20);
     out.raw(&vec![0; len]);
+    out.trust();
     out
 }
 
@@ -45,6 +46,21 @@ fn requests_stop_above_their_mark() {
         assert_eq!(out.is_open(), passes, "{len}");
         let expected = if passes { Ok(()) } else { Err(Misuse::Blocked) };
         assert_eq!(out.request(&Raw(b"\x50")), expected, "{len}");
+    }
+}
+
+#[test]
+fn before_authentication_input_stops_earlier() {
+    let waiting = |len: usize| {
+        let mut out = Output::new(Drbg::new(Seed::new([3; 32])), Sealer::plain(), 1 << 20);
+        out.raw(&vec![0; len]);
+        out
+    };
+    for (len, passes) in around(REPLY_MARK_BEFORE_AUTH) {
+        assert_eq!(waiting(len).has_reply_room(), passes, "{len}");
+    }
+    for (len, passes) in around(RESUME_MARK_BEFORE_AUTH) {
+        assert_eq!(waiting(len).has_much_reply_room(), passes, "{len}");
     }
 }
 

@@ -81,7 +81,7 @@ fn the_log_shows_packets_both_ways_in_order_and_no_password() {
     let numbers: Vec<String> = log
         .iter()
         .filter_map(|text| text.split_once(" message "))
-        .filter_map(|(way, rest)| Some(format!("{way} {}", rest.split_once(',')?.0)))
+        .filter_map(|(way, rest)| Some(format!("{way} {}", rest.split(',').next()?)))
         .collect();
     assert_eq!(
         numbers,
@@ -98,5 +98,43 @@ fn the_log_shows_packets_both_ways_in_order_and_no_password() {
             "sent 50",
         ]
     );
+    assert_eq!(log.last().unwrap(), "sent message 50");
     assert!(!log.concat().contains("hunter") && !log.concat().contains("68 75 6e 74"));
+}
+
+#[test]
+fn every_key_exchange_has_a_line_in_the_key_log_of_either_side() {
+    let mut client = ClientConfig::new();
+    client.transport.key_log = true;
+    let mut server = ServerConfig::new(vec![host_key(KeyKind::Ed25519)]);
+    server.transport.key_log = true;
+    let mut pair = Pair::new(client, server);
+    let attempt = pair.attempt(Credential::password("hunter"));
+    pair.server.grant(attempt).unwrap();
+    while pair.carry(usize::MAX) {}
+    let lines = |pair: &mut Pair| {
+        let of_client: Vec<_> = std::iter::from_fn(|| pair.client.poll_key_log()).collect();
+        let of_server: Vec<_> = std::iter::from_fn(|| pair.server.poll_key_log()).collect();
+        [of_client, of_server].map(|lines| match &lines[..] {
+            [line] => line.expose().to_vec(),
+            other => panic!("{other:?}"),
+        })
+    };
+    let [first, same] = lines(&mut pair);
+    assert_eq!(first, same);
+    let words: Vec<&[u8]> = first.split(|byte| *byte == b' ').collect();
+    assert_eq!((words[0].len(), words[1]), (32, &b"SHARED_SECRET"[..]));
+    pair.server.rekey(pair.now).unwrap();
+    while pair.carry(usize::MAX) {}
+    let [second, same] = lines(&mut pair);
+    assert_eq!(second, same);
+    let cookie = |line: &[u8]| line[..32].to_vec();
+    assert_ne!(cookie(&first), cookie(&second));
+    assert_ne!(first[32..], second[32..]);
+}
+
+#[test]
+fn no_key_log_is_kept_unless_it_was_asked_for() {
+    let mut pair = listening();
+    assert!(pair.client.poll_key_log().is_none() && pair.server.poll_key_log().is_none());
 }

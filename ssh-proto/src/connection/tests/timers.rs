@@ -201,3 +201,41 @@ fn a_peer_that_answers_nothing_is_found_dead() {
         Some(&Error::TimedOut(Stage::Keepalive))
     );
 }
+
+#[test]
+fn a_peer_that_answers_nothing_is_dead_to_the_nanosecond() {
+    let mut client = ClientConfig::new();
+    client.transport.keepalive = Some(Keepalive {
+        interval: seconds(10),
+        count: 3,
+    });
+    let mut pair = Pair::new(client, ServerConfig::new(vec![host_key(KeyKind::Ed25519)]));
+    pair.login();
+    let start = pair.now;
+    let moment = Duration::from_nanos(1);
+    for (asked, after) in [(1, 10), (2, 20), (3, 30)] {
+        let at = start + seconds(after);
+        pair.client.handle_timeout(at - moment);
+        assert_eq!(pair.client.timers.unanswered, asked - 1);
+        assert_eq!(pair.client.poll_timeout(), Some(at));
+        pair.client.handle_timeout(at);
+        assert_eq!(pair.client.timers.unanswered, asked);
+    }
+    let dead = start + seconds(40);
+    pair.client.handle_timeout(dead - moment);
+    assert_eq!(pair.client.closed(), None);
+    assert_eq!(pair.client.poll_timeout(), Some(dead));
+    pair.client.handle_timeout(dead);
+    assert_eq!(
+        pair.client.closed(),
+        Some(&Error::TimedOut(Stage::Keepalive))
+    );
+    // Should it hear anything yet, it is told why.
+    let bytes = pair.client.output().to_vec();
+    pair.server.handle_bytes(&bytes, pair.now);
+    assert!(matches!(
+        pair.server.closed(),
+        Some(Error::Disconnected(said))
+            if said.reason == crate::error::DisconnectReason::CONNECTION_LOST
+    ));
+}

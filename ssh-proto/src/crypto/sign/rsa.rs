@@ -340,6 +340,53 @@ mod tests {
         }
     }
 
+    /// Factors that pass for primes make a key whose numbers belong together and whose arithmetic comes out wrong.
+    #[test]
+    fn a_signature_that_came_out_wrong_is_not_let_out() {
+        let (_, RsaNumbers { e, private, .. }) = RsaSigner::generate(2_048).unwrap();
+        let number = |bytes: &[u8]| BoxedUint::from_be_slice_vartime(bytes).resize(4_096);
+        let digits = |number: &BoxedUint| {
+            let bytes = number.to_be_bytes();
+            let zeros = bytes.iter().take_while(|byte| **byte == 0).count();
+            bytes[zeros..].to_vec()
+        };
+        let (q, one) = (number(private.q.expose()), number(&[1]));
+        let three = number(&[3]).into_nz().unwrap();
+        let mut p = number(private.p.expose());
+        let (p, d, iqmp) = loop {
+            p = p.wrapping_add(number(&[2]));
+            let order = p.wrapping_sub(&one).wrapping_mul(q.wrapping_sub(&one));
+            let inverses = number(&e)
+                .invert_mod(&order.into_nz().unwrap())
+                .into_option()
+                .zip(
+                    q.rem(&p.clone().into_nz().unwrap())
+                        .resize(4_096)
+                        .invert_mod(&p.clone().into_nz().unwrap())
+                        .into_option(),
+                );
+            if p.rem(&three) == number(&[])
+                && let Some((d, iqmp)) = inverses
+            {
+                break (p, d, iqmp);
+            }
+        };
+        let n = digits(&p.wrapping_mul(&q));
+        let wrong = RsaPrivate {
+            d: Secret::new(digits(&d)),
+            iqmp: Secret::new(digits(&iqmp)),
+            p: Secret::new(digits(&p)),
+            q: private.q,
+        };
+        let signer = RsaSigner::new(RsaPublic { n: &n, e: &e }, &wrong)
+            .expect("numbers that belong together");
+        for hash in [RsaHash::Sha256, RsaHash::Sha512] {
+            for message in [&b"message"[..], b"another", b""] {
+                assert!(signer.sign(hash, message).is_err());
+            }
+        }
+    }
+
     #[test]
     fn only_the_sizes_of_aws_lc_are_generated() {
         for bits in [0, 1_024, 2_047, 2_056, 16_384] {
