@@ -99,7 +99,8 @@ pub struct Limits {
     /// defaults, never more than 64 KiB and, beyond the budget if need be, never less than 1 KiB. The other half goes to
     /// whoever needs more.
     pub window_budget: u32,
-    /// Log records kept until they are taken; then the oldest goes.
+    /// Log records kept until they are taken; then the oldest goes, as it does when all their text together exceeds
+    /// 4 MiB.
     pub log_records: usize,
     /// Connection events that wait for the caller; then input stops.
     pub events: usize,
@@ -244,6 +245,9 @@ pub(crate) const PING_LEN: usize = 256;
 /// than a few key exchanges in one turn the peer is not allowed.
 #[cfg(any(test, feature = "keylog"))]
 pub(crate) const KEY_LOG_LINES: usize = 16;
+/// All text of log records that wait to be taken, in bytes; then the oldest goes. The dump of a packet is four times as
+/// long as the packet.
+pub(crate) const LOG_TEXT_LEN: usize = 4 * 1024 * 1024;
 /// How many EXT_INFO a peer may send (RFC 8308 section 2.4: after NEWKEYS, and before SUCCESS).
 pub(crate) const EXT_INFOS: u8 = 2;
 /// The longest EXT_INFO that is read, in bytes of its payload. OpenSSH's has about 300.

@@ -19,6 +19,8 @@
 use std::collections::VecDeque;
 use std::fmt;
 
+use crate::limits::LOG_TEXT_LEN;
+
 /// How much a record matters. A connection keeps those up to the level of its configuration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 #[non_exhaustive]
@@ -100,10 +102,12 @@ impl fmt::Display for LogRecord {
     }
 }
 
-/// A ring of records.
+/// A ring of records, bounded in their number and in their text.
 #[derive(Debug)]
 pub(crate) struct Log {
     records: VecDeque<LogRecord>,
+    /// All their text, in bytes.
+    text_len: usize,
     level: LogLevel,
     hexdump: bool,
     max: usize,
@@ -113,6 +117,7 @@ impl Log {
     pub(crate) const fn new(level: LogLevel, hexdump: bool, max: usize) -> Self {
         Self {
             records: VecDeque::new(),
+            text_len: 0,
             level,
             hexdump,
             max,
@@ -134,10 +139,15 @@ impl Log {
         if level > self.level || self.max == 0 {
             return;
         }
-        if self.records.len() >= self.max {
-            self.records.pop_front();
-        }
         let (subject, text) = about();
+        self.text_len = self.text_len.saturating_add(text.len());
+        // The newest is kept, however long it is.
+        while self.records.len() >= self.max || self.text_len > LOG_TEXT_LEN {
+            let Some(oldest) = self.records.pop_front() else {
+                break;
+            };
+            self.text_len = self.text_len.saturating_sub(oldest.text.len());
+        }
         self.records.push_back(LogRecord {
             level,
             layer,
@@ -182,11 +192,12 @@ impl Log {
     }
 
     pub(crate) fn poll(&mut self) -> Option<LogRecord> {
-        let record = self.records.pop_front();
+        let record = self.records.pop_front()?;
+        self.text_len = self.text_len.saturating_sub(record.text.len());
         if self.records.is_empty() {
             self.records = VecDeque::new();
         }
-        record
+        Some(record)
     }
 }
 
@@ -225,6 +236,21 @@ mod tests {
         assert_eq!(log.poll().unwrap().text, "1");
         assert_eq!(log.poll().unwrap().text, "2");
         assert_eq!(log.poll(), None);
+    }
+
+    #[test]
+    fn old_text_gives_way_and_the_newest_record_never() {
+        let text = |len| move || "x".repeat(len);
+        let mut log = Log::new(LogLevel::Debug, false, 1_000);
+        for len in [10, LOG_TEXT_LEN - 20, 10] {
+            log.add(LogLevel::Debug, LogLayer::Transport, text(len));
+        }
+        assert_eq!(log.records.len(), 3, "all of it may wait");
+        log.add(LogLevel::Debug, LogLayer::Transport, text(1));
+        assert_eq!(log.records.len(), 3);
+        log.add(LogLevel::Debug, LogLayer::Transport, text(LOG_TEXT_LEN + 1));
+        assert_eq!(log.poll().unwrap().text.len(), LOG_TEXT_LEN + 1);
+        assert_eq!((log.poll(), log.text_len), (None, 0));
     }
 
     #[test]
