@@ -293,7 +293,11 @@ impl<'a, R: Role> Channel<'a, R> {
             bytes
         });
         if let Some((state, shared, io)) = self.inner.parts() {
-            let left = u32::try_from(shared.budget(io.limits)).unwrap_or(u32::MAX);
+            // What a lower target holds back is charged already.
+            let left = shared
+                .budget(io.limits)
+                .saturating_add(state.recv.debt().into());
+            let left = u32::try_from(left).unwrap_or(u32::MAX);
             let most = state.recv.target().saturating_add(left);
             let target = bytes.min(io.limits.window).min(most);
             shared.resize(&mut state.recv, |window| window.fix(target));

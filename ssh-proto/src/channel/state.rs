@@ -418,7 +418,8 @@ impl State {
 
     /// Both CLOSEs are through.
     fn finish(&mut self, shared: &mut Shared, io: &mut Io<'_>) {
-        if self.peer_close && self.local_close == Say::Sent {
+        let ended = matches!(self.phase, Phase::Closed | Phase::Failed);
+        if !ended && self.peer_close && self.local_close == Say::Sent {
             io.note_last_of(self.id, || "closed".to_owned());
             self.end(shared);
         }

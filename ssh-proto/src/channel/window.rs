@@ -66,6 +66,8 @@ pub(crate) struct RecvWindow {
     epoch: Option<(u64, Instant)>,
     /// Bytes consumed at the last review. `None`: there is nothing to review.
     reviewed: Option<u64>,
+    /// It was what limited the sender since the last review.
+    limited: bool,
 }
 
 impl RecvWindow {
@@ -92,6 +94,7 @@ impl RecvWindow {
             probe: None,
             epoch: None,
             reviewed: None,
+            limited: false,
         }
     }
 
@@ -189,15 +192,19 @@ impl RecvWindow {
         self.target = self.target.max(target);
     }
 
-    /// The window has grown, and was not on the list of those that are reviewed.
+    /// The window limits its sender. Whether it is larger than at first, and was not on the list of those that are
+    /// reviewed.
     pub(crate) const fn begin_review(&mut self) -> bool {
-        let begins = self.reviewed.is_none();
-        self.reviewed = Some(self.consumed);
+        self.limited = true;
+        let begins = self.reviewed.is_none() && self.target > self.first;
+        if begins {
+            self.reviewed = Some(self.consumed);
+        }
         begins
     }
 
-    /// Shrinks the window to its first size when less than a whole was consumed since the last review. Whether it is to
-    /// be reviewed again.
+    /// Shrinks the window to its first size when it did not limit its sender, and less than a whole was consumed, since
+    /// the last review. Whether it is to be reviewed again.
     pub(crate) fn review(&mut self) -> bool {
         let Some(last) = self.reviewed.take() else {
             return false;
@@ -205,7 +212,8 @@ impl RecvWindow {
         if self.fixed || self.target <= self.first {
             return false;
         }
-        if self.consumed.saturating_sub(last) < u64::from(self.target) {
+        let limited = std::mem::take(&mut self.limited);
+        if !limited && self.consumed.saturating_sub(last) < u64::from(self.target) {
             self.lower(self.first);
             // The next measurement is one of the new target.
             self.epoch = None;
