@@ -527,11 +527,7 @@ impl<R: Role> Connection<R> {
             .out
             .idle_memory()
             .saturating_add(self.channels.idle_memory())
-            .saturating_add(if self.pending.is_empty() {
-                self.pending.capacity()
-            } else {
-                0
-            });
+            .saturating_add(self.pending.capacity().saturating_sub(self.pending.len()));
         if idle > TRIM_ABOVE {
             if self.timers.trim.is_none() {
                 self.timers.trim = now.checked_add(TRIM_AFTER);
@@ -608,8 +604,6 @@ impl<R: Role> Connection<R> {
         self.timers.trim = None;
         self.out.trim();
         self.channels.trim();
-        if self.pending.is_empty() {
-            self.pending = Vec::new();
-        }
+        self.pending.shrink_to_fit();
     }
 }
