@@ -384,7 +384,7 @@ impl<R: Role> Channel<R> {
         self.shared()
             .wait(Interest::Room, None, "room for a request", |core| {
                 let Some(mut channel) = core.conn.channel(id) else {
-                    return Some(Err(core.ended()));
+                    return Some(Err(core.gone(id)));
                 };
                 match command(&mut channel) {
                     Err(misuse) if core.must_wait(misuse) => None,

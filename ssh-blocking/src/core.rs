@@ -455,6 +455,18 @@ impl<R: Role> Core<R> {
         self.over.clone().unwrap_or(Error::Misuse(misuse))
     }
 
+    /// Why a channel is not there: it was never opened, or the connection has ended.
+    pub(crate) fn gone(&self, id: ChannelId) -> Error {
+        match self
+            .channels
+            .get(&id)
+            .and_then(|state| state.opened.as_ref())
+        {
+            Some(Err(error)) => error.clone(),
+            _ => self.ended(),
+        }
+    }
+
     pub(crate) fn add_channel(&mut self, id: ChannelId, opened: bool) -> Arc<Gate> {
         let state = ChannelState {
             opened: opened.then(|| Ok(Vec::new())),
