@@ -5,7 +5,7 @@ use meter::{heap, is_counting};
 use crate::Target;
 
 /// What a target may leave behind: what is made once for all, such as the tables of the cryptographic library.
-const LEFT: i64 = 4 * 1024;
+const LEFT: i64 = 8 * 1024;
 
 /// Runs it, and says what is wrong. Where the heap is counted ([`meter::count_heap!`]) nothing else may run meanwhile.
 ///

@@ -384,11 +384,11 @@ impl<R: Role> Channel<R> {
         self.shared()
             .wait(Interest::Room, None, "room for a request", |core| {
                 let Some(mut channel) = core.conn.channel(id) else {
-                    return Some(Err(core.ended()));
+                    return Some(Err(core.gone(id)));
                 };
                 match command(&mut channel) {
                     Err(misuse) if core.must_wait(misuse) => None,
-                    Err(misuse) => Some(Err(core.over.clone().unwrap_or(Error::Misuse(misuse)))),
+                    Err(misuse) => Some(Err(core.refused(misuse))),
                     Ok(result) => {
                         if let (true, Some(request), Some(state)) =
                             (wants_reply, result.request(), core.channels.get_mut(&id))
@@ -466,7 +466,7 @@ impl<R: Role> Channel<R> {
             let Some(mut channel) = core.conn.channel(self.inner.id) else {
                 return Err(core.ended());
             };
-            Ok(act(&mut channel)?)
+            act(&mut channel).map_err(|misuse| core.refused(misuse))
         })
     }
 }

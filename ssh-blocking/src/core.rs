@@ -47,6 +47,8 @@ pub(crate) enum Call<R: Role> {
         token: Option<RequestToken>,
     },
     ChannelClosed(ChannelId),
+    /// Every channel that came of this forward has been called for.
+    ForwardEnded(RequestId),
 }
 
 /// What a thread waits for about a channel.
@@ -259,7 +261,9 @@ impl<R: Role> Core<R> {
 
     /// Takes every event out of the state machine and wakes whom it concerns.
     pub(crate) fn dispatch(&mut self) {
+        let mut heard = false;
         while let Some(event) = self.conn.poll_event() {
+            heard = true;
             match (self.sort)(event, self.attended) {
                 Sorted::Channel(id) => self.channel_events(id),
                 Sorted::Reply(request, reply) => {
@@ -274,6 +278,9 @@ impl<R: Role> Core<R> {
                 Sorted::Unblocked => self.tell_room(),
                 Sorted::Over(error) => self.end(error),
             }
+        }
+        if heard {
+            self.relieve();
         }
         if self.waiting > 0 {
             self.wakes += u64::from(self.waiting);
@@ -296,7 +303,17 @@ impl<R: Role> Core<R> {
         limit || misuse == Misuse::Blocked
     }
 
+    /// Takes the output out. That lets the state machine go on with input that it has kept because of it; the caller
+    /// dispatches.
+    pub(crate) fn swap_output(&mut self, bytes: &mut Vec<u8>) {
+        self.conn.swap_output(bytes);
+        self.relieve();
+    }
+
     /// The peer was heard, or did not answer in time: no event tells that a request at its limit may be tried again.
+    ///
+    /// Not to be called for less: who tries again in vain counts as waiting at the limit again, and two of them would
+    /// wake each other for ever.
     pub(crate) fn relieve(&mut self) {
         if std::mem::take(&mut self.at_limit) {
             self.tell_room();
@@ -430,9 +447,24 @@ impl<R: Role> Core<R> {
 
     /// Why the connection has ended, for a call that needs it alive.
     pub(crate) fn ended(&self) -> Error {
-        self.over
-            .clone()
-            .unwrap_or(Error::Misuse(Misuse::NoSuchChannel))
+        self.refused(Misuse::NoSuchChannel)
+    }
+
+    /// What a command that was refused says. Why the connection has ended says more than that it has.
+    pub(crate) fn refused(&self, misuse: Misuse) -> Error {
+        self.over.clone().unwrap_or(Error::Misuse(misuse))
+    }
+
+    /// Why a channel is not there: it was never opened, or the connection has ended.
+    pub(crate) fn gone(&self, id: ChannelId) -> Error {
+        match self
+            .channels
+            .get(&id)
+            .and_then(|state| state.opened.as_ref())
+        {
+            Some(Err(error)) => error.clone(),
+            _ => self.ended(),
+        }
     }
 
     pub(crate) fn add_channel(&mut self, id: ChannelId, opened: bool) -> Arc<Gate> {
@@ -587,3 +619,6 @@ impl ChannelState {
         woken
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -41,7 +41,8 @@ impl<R: Role> PendingChannel<R> {
     ///
     /// # Errors
     ///
-    /// The connection has ended.
+    /// The connection has ended; or `data` is longer than
+    /// [`request_len`](ssh_proto::limits::Limits::request_len).
     pub fn accept_with(mut self, data: &[u8]) -> Result<Channel<R>, Error> {
         self.pending.accept(data)
     }
@@ -77,9 +78,9 @@ impl<R: Role> Pending<R> {
         let Some(request) = self.request.take() else {
             return Err(Error::Misuse(Misuse::StaleToken));
         };
-        let (id, gate) = self.owner.shared.act(|core| {
+        let (id, gate) = self.owner.shared.command(|core| {
             let id = core.conn.accept_open(request, data)?;
-            Ok::<_, Misuse>((id, core.add_channel(id, true)))
+            Ok((id, core.add_channel(id, true)))
         })?;
         Ok(Channel::new(Arc::clone(&self.owner), id, gate))
     }

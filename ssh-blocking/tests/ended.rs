@@ -1,11 +1,55 @@
 //! What calls say once the connection has ended.
 
 mod common;
+#[path = "common/open.rs"]
+mod open;
 
+use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
-use common::{TestServer, config};
-use ssh_blocking::{Error, ssh_proto};
+use common::{TestServer, config, keys, options};
+use ssh_blocking::ssh_proto::ForwardAddress;
+use ssh_blocking::ssh_proto::config::ClientConfig;
+use ssh_blocking::{Client, Error, PendingChannel, ServerConnection, ServerHandle, ssh_proto};
+
+struct Both {
+    _handle: ServerHandle,
+    server: ServerConnection,
+    client: Client,
+    /// The channels that the server asks for.
+    asked: mpsc::Receiver<PendingChannel<ssh_proto::ClientRole>>,
+}
+
+fn both() -> Both {
+    let (server, connections) = open::server();
+    let handle = server.bind("127.0.0.1:0").unwrap();
+    let (pending, asked) = mpsc::channel();
+    let mut config = ClientConfig::new();
+    let own = &mut config.transport.own;
+    own.channel_kinds.push("echo@example.com".into());
+    let options = options()
+        .config(config)
+        .on_channel_open(move |channel| pending.send(channel).unwrap());
+    let client = Client::connect(handle.address(), options).unwrap();
+    let key = Arc::clone(&keys().1);
+    assert!(client.auth_public_key("user", key).unwrap().success());
+    Both {
+        server: connections.recv().unwrap(),
+        _handle: handle,
+        client,
+        asked,
+    }
+}
+
+/// The peer said that it ends the connection.
+#[track_caller]
+fn says_why<T>(result: Result<T, Error>) {
+    let error = result.err().expect("the connection has ended");
+    assert!(
+        matches!(error, Error::Connection(ssh_proto::Error::Disconnected(_))),
+        "{error:?}"
+    );
+}
 
 #[test]
 fn an_attempt_after_the_end_says_why_the_connection_ended() {
@@ -16,9 +60,49 @@ fn an_attempt_after_the_end_says_why_the_connection_ended() {
     while client.is_alive() {
         std::thread::sleep(Duration::from_millis(5));
     }
-    let error = client.auth_password("user", "secret").unwrap_err();
+    says_why(client.auth_password("user", "secret"));
+}
+
+#[test]
+fn a_clients_calls_after_the_end_say_why_the_connection_ended() {
+    let both = both();
+    let client = &both.client;
+    both.server.disconnect("enough");
+    client.wait_closed();
+    says_why(client.no_more_sessions());
+    says_why(client.open_session());
+    says_why(client.open_custom("echo@example.com", b""));
+    says_why(client.direct_tcpip("localhost", 1));
+    says_why(client.global_request("time@example.com", b"", true));
+    says_why(client.request_forward(ForwardAddress::tcpip("localhost", 1)));
+    says_why(client.ping(b""));
+    says_why(client.rekey());
+}
+
+#[test]
+fn a_servers_calls_after_the_end_say_why_the_connection_ended() {
+    let both = both();
+    let server = &both.server;
+    both.client.disconnect();
+    server.wait_closed();
+    says_why(server.open_custom("echo@example.com", b""));
+    says_why(server.open_forwarded(&ForwardAddress::tcpip("localhost", 1), ("localhost", 1)));
+    says_why(server.global_request("time@example.com", b"", true));
+    says_why(server.rekey());
+}
+
+#[test]
+fn accepting_a_channel_after_the_end_says_why_the_connection_ended() {
+    let both = both();
+    let server = both.server.clone();
+    let opening = std::thread::spawn(move || server.open_custom("echo@example.com", b"").map(drop));
+    let pending = both.asked.recv().unwrap();
+    both.server.disconnect("enough");
+    both.client.wait_closed();
+    says_why(pending.accept());
+    let error = opening.join().unwrap().unwrap_err();
     assert!(
-        matches!(error, Error::Connection(ssh_proto::Error::Disconnected(_))),
+        matches!(error, Error::Connection(ssh_proto::Error::LocallyClosed)),
         "{error:?}"
     );
 }

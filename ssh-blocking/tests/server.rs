@@ -54,6 +54,21 @@ fn a_tcp_connection_is_forwarded_both_ways() {
 }
 
 #[test]
+fn a_command_without_a_session_says_that_none_was_opened() {
+    let mut config = config();
+    config.transport.limits.channels = 1;
+    let server = TestServer::start_with(config, |options| options);
+    let client = server.client();
+    let first = client.exec("cat").spawn().unwrap();
+    // The refusal comes before the request for the command leaves, or after.
+    for _ in 0..300 {
+        let error = client.exec("cat").spawn().map(drop).unwrap_err();
+        assert!(matches!(error, Error::OpenFailed { .. }), "{error:?}");
+    }
+    drop(first);
+}
+
+#[test]
 fn a_target_that_cannot_be_reached_says_why() {
     let closed = std::net::TcpListener::bind("127.0.0.1:0")
         .unwrap()

@@ -58,7 +58,7 @@ pub struct Limits {
     /// Prompts, and answers, of one keyboard-interactive round.
     pub prompts: usize,
     /// The longest prompt, instruction or banner, and the longest text of DISCONNECT and DEBUG. What the peer's have
-    /// beyond it is not kept.
+    /// beyond it is not kept; nor what all texts of one keyboard-interactive round together have beyond 16 KiB.
     pub text_len: usize,
     /// Names of methods that a client keeps from one refusal; the rest is passed over.
     pub auth_methods: usize,

@@ -334,7 +334,7 @@ impl<R: Role> Channel<R> {
             .shared()
             .wait(Interest::Connection(Wish::ROOM), |core| {
                 let Some(mut channel) = core.conn.channel(id) else {
-                    return Some(Err(core.ended()));
+                    return Some(Err(core.gone(id)));
                 };
                 match command(&mut channel) {
                     Err(misuse) if must_wait(misuse) => None,

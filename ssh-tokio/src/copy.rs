@@ -87,6 +87,9 @@ fn poll_slices(
 ) -> Poll<io::Result<usize>> {
     let mut len = 0;
     for mut slice in draft.slices() {
+        if slice.is_empty() {
+            break;
+        }
         match poll_room(reader, cx, &mut slice) {
             Poll::Ready(Ok(read)) => len += read,
             other if len == 0 => return other,

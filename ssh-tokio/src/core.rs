@@ -97,6 +97,8 @@ pub(crate) struct Drive {
     pub(crate) armed: Option<Instant>,
     /// The driver knows that the connection is over.
     pub(crate) ending: bool,
+    /// The attendant has started a task.
+    pub(crate) started: bool,
     /// There is no driver any more.
     pub(crate) gone: bool,
 }
@@ -302,6 +304,18 @@ impl<R: Role> Core<R> {
         self.over
             .clone()
             .unwrap_or(Error::Misuse(Misuse::NoSuchChannel))
+    }
+
+    /// Why a channel is not there: it was never opened, or the connection has ended.
+    pub(crate) fn gone(&self, id: ChannelId) -> Error {
+        match self
+            .channels
+            .get(&id)
+            .and_then(|state| state.opened.as_ref())
+        {
+            Some(Err(error)) => error.clone(),
+            _ => self.ended(),
+        }
     }
 
     pub(crate) fn add_channel(&mut self, id: ChannelId, opened: bool) {

@@ -128,23 +128,34 @@ where
         mut attend: impl FnMut(&mut Context<'_>) -> Poll<()>,
     ) -> Poll<()> {
         self.wake_up(cx);
-        for _ in 0..TURNS {
+        for turn in 1..=TURNS {
             let mut progress = self.write(cx);
             let read = self.read(cx);
             progress |= read != Read::Nothing;
             let attended = attend(cx).is_ready();
-            progress |= self.timers(cx);
+            let started = std::mem::take(&mut self.shared.lock().drive.started);
+            // Who was waited for is let run, while what was read is still in the processor's caches. What a new task writes
+            // first leaves together with the reply to who asked for it.
+            let leaves = read == Read::Awaited || started || turn == TURNS;
+            // While there is progress, another turn follows: the timers are looked at once.
+            if leaves || !progress {
+                progress |= self.timers(cx);
+            }
             self.observers.tell(&self.shared);
             if self.end(cx, attended).is_ready() {
                 return Poll::Ready(());
             }
-            if read == Read::Awaited {
-                // It is their turn, while what was read is still in the processor's caches.
+            if leaves {
                 break;
             }
             if !progress && self.rest(cx) {
                 return Poll::Pending;
             }
+        }
+        if self.stage == Stage::Alive && self.spare.capacity() > 0 {
+            // Other connections can use the buffer meanwhile.
+            share(Some(std::mem::take(&mut self.spare)));
+            self.rested = true;
         }
         cx.waker().wake_by_ref();
         Poll::Pending

@@ -4,7 +4,7 @@ mod common;
 
 use std::time::Duration;
 
-use common::{MIB, TestServer, keys, pair, pair_with, soon};
+use common::{MIB, TestServer, config, keys, pair, pair_with, soon};
 use ssh_tokio::ssh_proto::{PtyRequest, Signal, WindowSize};
 use ssh_tokio::{ChannelEvent, Error, Event, ExitStatus};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -37,7 +37,7 @@ async fn megabytes_on_both_streams_arrive_whole() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn megabytes_on_both_streams_arrive_whole_over_a_narrow_pipe() {
-    let pair = pair_with(common::config(), 1_000).await;
+    let pair = pair_with(config(), 1_000).await;
     let output = soon(pair.client.exec(format!("flood {}", 3 * MIB)).output())
         .await
         .unwrap();
@@ -235,6 +235,21 @@ async fn a_command_ends_although_nobody_reads_its_output() {
     assert!(matches!(Error::from(error), Error::OutputDiscarded));
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_command_without_a_session_says_that_none_was_opened() {
+    let mut config = config();
+    config.transport.limits.channels = 1;
+    let pair = pair_with(config, 64 * 1024).await;
+    let first = soon(pair.client.exec("cat").spawn()).await.unwrap();
+    // The refusal comes before the request for the command leaves, or after.
+    for _ in 0..300 {
+        let refused = soon(pair.client.exec("cat").spawn()).await.map(drop);
+        let error = refused.unwrap_err();
+        assert!(matches!(error, Error::OpenFailed { .. }), "{error:?}");
+    }
+    drop(first);
+}
+
 #[tokio::test]
 async fn who_reads_no_more_ends_what_is_copied_to_it() {
     let pair = pair().await;
@@ -334,7 +349,7 @@ async fn events_come_in_order_and_once() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn data_goes_on_through_many_key_exchanges() {
-    let mut config = common::config();
+    let mut config = config();
     config.transport.rekey.bytes = MIB as u64;
     let pair = pair_with(config, 64 * 1024).await;
     let input: Vec<u8> = (0..20 * MIB).map(|i| (i % 253) as u8).collect();

@@ -315,8 +315,9 @@ fn the_length_of_a_packet_allocates_nothing() {
                 peer.cost.take_largest_look();
                 peer.say_length(length);
                 let (now, look) = (peer.cost.live(), peer.cost.take_largest_look());
-                assert!(now < live + 4 * 1024, "{length}: {} bytes", now - live);
-                assert!(look < 4 * 1024, "{length}: {look} bytes");
+                // The shortest of them is longer; and threads of the tests themselves allocate meanwhile.
+                assert!(now < live + 16 * 1024, "{length}: {} bytes", now - live);
+                assert!(look < 16 * 1024, "{length}: {look} bytes");
             }
         }
     }

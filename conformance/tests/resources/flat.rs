@@ -34,8 +34,9 @@ fn flat<R: Usual>(
         }
     }
     let after = settled(peer);
+    // What the threads of the tests themselves allocate meanwhile is counted as well.
     assert!(
-        after <= before + 1024,
+        after <= before + 16 * 1024,
         "{name}: {before} bytes, and {after} after {times} times"
     );
 }

@@ -249,8 +249,7 @@ impl Client {
                 .authenticate(user, credential.clone(), Instant::now())
             {
                 Err(Misuse::Blocked) => None,
-                // Why the connection has ended says more than that it has.
-                Err(misuse) => Some(Err(core.over.clone().unwrap_or(Error::Misuse(misuse)))),
+                Err(misuse) => Some(Err(core.refused(misuse))),
                 Ok(()) => Some(Ok(())),
             },
         )??;
@@ -271,7 +270,9 @@ impl Client {
                 }
                 ClientEvent::SignatureNeeded(request) => {
                     let signature = helpers.sign.as_mut().and_then(|sign| sign(&request));
-                    shared.act(|core| core.conn.supply_signature(request, signature.as_deref()))?;
+                    shared.command(|core| {
+                        core.conn.supply_signature(request, signature.as_deref())
+                    })?;
                 }
                 ClientEvent::PromptsReceived(prompts) => {
                     let answers = helpers
@@ -279,7 +280,7 @@ impl Client {
                         .as_mut()
                         .and_then(|answer| answer(&prompts))
                         .ok_or(Error::Cancelled)?;
-                    shared.act(|core| core.conn.answer(prompts, &answers))?;
+                    shared.command(|core| core.conn.answer(prompts, &answers))?;
                 }
                 ClientEvent::PasswordChangeRequested(request) => {
                     let Some((old, change)) = &mut helpers.change else {
@@ -288,7 +289,7 @@ impl Client {
                     };
                     let new = change(request.prompt()).ok_or(Error::Cancelled)?;
                     let old = old.clone();
-                    shared.act(|core| core.conn.change_password(request, old, new))?;
+                    shared.command(|core| core.conn.change_password(request, old, new))?;
                 }
                 _ => {}
             }

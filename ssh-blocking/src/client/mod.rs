@@ -152,10 +152,11 @@ impl Client {
         };
         let verdict = lock(policy).judge(offer.key());
         if let Err(refused) = verdict {
-            self.shared().act(|core| core.conn.reject_host_key(offer))?;
+            self.shared()
+                .command(|core| core.conn.reject_host_key(offer))?;
             return Err(Error::HostKey(Arc::new(refused)));
         }
-        self.shared().act(|core| {
+        self.shared().command(|core| {
             core.attended = true;
             core.conn.accept_host_key(offer)
         })?;
@@ -267,7 +268,7 @@ impl Client {
             "room for a request",
             |core| match core.conn.open(kind, Instant::now()) {
                 Err(misuse) if core.must_wait(misuse) => None,
-                Err(misuse) => Some(Err(core.over.clone().unwrap_or(Error::Misuse(misuse)))),
+                Err(misuse) => Some(Err(core.refused(misuse))),
                 Ok(id) => Some(Ok((id, core.add_channel(id, false)))),
             },
         )??;
@@ -303,7 +304,7 @@ impl Client {
                 "room for a request",
                 |core| match core.conn.ping(data, Instant::now()) {
                     Err(misuse) if core.must_wait(misuse) => None,
-                    Err(misuse) => Some(Err(core.over.clone().unwrap_or(Error::Misuse(misuse)))),
+                    Err(misuse) => Some(Err(core.refused(misuse))),
                     Ok(()) => {
                         core.pings += 1;
                         Some(Ok(core.pings))
@@ -323,7 +324,8 @@ impl Client {
     ///
     /// The connection has ended.
     pub fn rekey(&self) -> Result<(), Error> {
-        Ok(self.shared().act(|core| core.conn.rekey(Instant::now()))?)
+        self.shared()
+            .command(|core| core.conn.rekey(Instant::now()))
     }
 
     /// How many key exchanges were completed after the first one.
@@ -439,6 +441,7 @@ impl Attendee {
                 request,
                 token,
             } => self.asked.request(shared, channel, &request, token),
+            Call::ForwardEnded(forward) => self.routes.forget(forward),
             Call::Event(_) | Call::ChannelClosed(_) => {}
         }
     }

@@ -23,7 +23,7 @@ use std::time::{Duration, Instant};
 use mio::Waker;
 use ssh_proto::error::DisconnectReason;
 use ssh_proto::log::LogRecord;
-use ssh_proto::{Connection, Role, Seed};
+use ssh_proto::{Connection, Misuse, Role, Seed};
 
 use crate::Error;
 use crate::core::{Attendant, Call, Core, Interest, Sort};
@@ -69,11 +69,11 @@ pub(crate) struct Shared<R: Role> {
     progress: Arc<Condvar>,
     /// Where threads wait whose requests were blocked.
     request_room: Arc<Condvar>,
-    log: Option<Mutex<LogCallback>>,
+    log: Option<Mutex<Option<LogCallback>>>,
     #[cfg(feature = "replay")]
-    recording: std::sync::OnceLock<Mutex<RecordingCallback>>,
+    recording: std::sync::OnceLock<Mutex<Option<RecordingCallback>>>,
     #[cfg(feature = "keylog")]
-    key_log: std::sync::OnceLock<KeyLogWriter>,
+    key_log: std::sync::OnceLock<Mutex<Option<KeyLogWriter>>>,
 }
 
 /// What the attendant's thread needs besides what is shared.
@@ -121,7 +121,7 @@ impl<R: Role> Shared<R> {
             room: Condvar::new(),
             progress,
             request_room,
-            log: log.map(Mutex::new),
+            log: log.map(|log| Mutex::new(Some(log))),
             #[cfg(feature = "replay")]
             recording: std::sync::OnceLock::new(),
             #[cfg(feature = "keylog")]
@@ -149,6 +149,14 @@ impl<R: Role> Shared<R> {
         let result = act(&mut core);
         self.finish(core);
         result
+    }
+
+    /// The same for a command. After the end of the connection it fails with why that ended.
+    pub(crate) fn command<T>(
+        &self,
+        command: impl FnOnce(&mut Core<R>) -> Result<T, Misuse>,
+    ) -> Result<T, Error> {
+        self.act(|core| command(core).map_err(|misuse| core.refused(misuse)))
     }
 
     /// Waits until `ready` has something; it may act on the core, and is asked again after whatever may have changed
@@ -384,8 +392,13 @@ impl<R: Role> Shared<R> {
     fn call(&self, serve: &mut dyn FnMut(&Self, Call<R>), call: Call<R>) {
         let result = std::panic::catch_unwind(AssertUnwindSafe(|| serve(self, call)));
         if result.is_err() {
-            self.disconnect(DisconnectReason::BY_APPLICATION, "internal error");
+            self.panicked();
         }
+    }
+
+    /// What was called back has panicked.
+    fn panicked(&self) {
+        self.disconnect(DisconnectReason::BY_APPLICATION, "internal error");
     }
 
     /// Hands the log to its callback. Whoever finds it busy leaves its records to the thread that is at it.
@@ -394,17 +407,18 @@ impl<R: Role> Shared<R> {
         self.drain_recording();
         #[cfg(feature = "keylog")]
         self.drain_key_log();
-        let Some(log) = &self.log else {
+        let Some(Ok(mut log)) = self.log.as_ref().map(Mutex::try_lock) else {
             return;
         };
-        let Ok(mut callback) = log.try_lock() else {
-            return;
-        };
-        loop {
+        while log.is_some() {
             let Some(record) = self.lock().conn.poll_log() else {
                 return;
             };
-            callback(&record);
+            if !tell(&mut log, |callback| callback(&record)) {
+                drop(log);
+                self.panicked();
+                return;
+            }
         }
     }
 
@@ -454,6 +468,19 @@ impl Attendance {
             .as_mut()
             .map(|pair| std::mem::replace(&mut pair.reader, Box::new(io::empty())))
     }
+}
+
+/// Calls an observer, if it is still there, and says whether it returned. One that panicked is never called again: it
+/// would panic once more when the end is logged, maybe on a thread that unwinds already.
+fn tell<T>(observer: &mut Option<T>, call: impl FnOnce(&mut T)) -> bool {
+    let Some(present) = observer else {
+        return true;
+    };
+    let result = std::panic::catch_unwind(AssertUnwindSafe(|| call(present)));
+    if result.is_err() {
+        *observer = None;
+    }
+    result.is_ok()
 }
 
 pub(crate) fn earlier(a: Option<Instant>, b: Option<Instant>) -> Option<Instant> {

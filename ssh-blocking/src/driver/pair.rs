@@ -26,7 +26,7 @@ impl<R: Role> Shared<R> {
                 continue;
             }
             if !core.conn.output().is_empty() {
-                core.conn.swap_output(&mut bytes);
+                core.swap_output(&mut bytes);
                 core.dispatch();
                 let mute = core.mute;
                 drop(core);

@@ -4,12 +4,12 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use ssh_proto::Role;
 
-use super::{RecordingCallback, Shared};
+use super::{RecordingCallback, Shared, tell};
 
 impl<R: Role> Shared<R> {
     /// Hands the recording over from now on. The connection was made to record.
     pub(crate) fn record_to(&self, callback: RecordingCallback) {
-        _ = self.recording.set(Mutex::new(callback));
+        _ = self.recording.set(Mutex::new(Some(callback)));
     }
 
     /// Hands over what there is. Whoever finds the callback busy leaves it to the thread that is at it.
@@ -28,16 +28,21 @@ impl<R: Role> Shared<R> {
         let mut callback = callback.lock().unwrap_or_else(PoisonError::into_inner);
         let rest = self.lock().conn.finish_recording();
         if let Some(text) = rest {
-            callback(&text);
+            // The connection has ended already.
+            tell(&mut callback, |callback| callback(&text));
         }
     }
 
-    fn hand_over_recording(&self, mut callback: MutexGuard<'_, RecordingCallback>) {
+    fn hand_over_recording(&self, mut callback: MutexGuard<'_, Option<RecordingCallback>>) {
         loop {
             let text = self.lock().conn.take_recording();
-            match text.filter(|text| !text.is_empty()) {
-                Some(text) => callback(&text),
-                None => return,
+            let Some(text) = text.filter(|text| !text.is_empty()) else {
+                return;
+            };
+            if !tell(&mut callback, |callback| callback(&text)) {
+                drop(callback);
+                self.panicked();
+                return;
             }
         }
     }

@@ -78,7 +78,7 @@ impl<R: Role> Shared<R> {
                     break;
                 }
                 let mut bytes = std::mem::take(&mut core.spare);
-                core.conn.swap_output(&mut bytes);
+                core.swap_output(&mut bytes);
                 (bytes, 0)
             } else {
                 (std::mem::take(&mut core.unsent), core.sent)

@@ -16,7 +16,7 @@ use ssh_proto::{
 use crate::Error;
 use crate::channel::{Channel, Owner, after};
 use crate::client::Client;
-use crate::core::{Core, Interest};
+use crate::core::{Call, Core, Interest};
 use crate::pending::Pending;
 
 use super::dynamic::{self, Asked};
@@ -126,6 +126,10 @@ impl Client {
     /// along with where the server listens. What the address means is told at [`ForwardAddress::Tcpip`];
     /// [`forward_remote`](Self::forward_remote) and its like do everything.
     ///
+    /// The first channel may come to the callback before this call has returned the id. Who has several listeners and
+    /// must tell their channels apart then goes by the address in [`OpenKind`], or lets channels of an id that is not
+    /// known yet wait until the call has returned.
+    ///
     /// # Errors
     ///
     /// [`Error::Refused`].
@@ -166,7 +170,7 @@ impl Client {
             "room for a request",
             |core| match ask(core) {
                 Err(misuse) if core.must_wait(misuse) => None,
-                Err(misuse) => Some(Err(core.over.clone().unwrap_or(Error::Misuse(misuse)))),
+                Err(misuse) => Some(Err(core.refused(misuse))),
                 Ok(request) => {
                     core.replies.insert(request, None);
                     Some(Ok(request))
@@ -189,7 +193,7 @@ impl Client {
             "room for a request",
             |core| match core.conn.no_more_sessions(Instant::now()) {
                 Err(misuse) if core.must_wait(misuse) => None,
-                other => Some(other.map_err(Error::Misuse)),
+                other => Some(other.map_err(|misuse| core.refused(misuse))),
             },
         )?
     }
@@ -275,7 +279,8 @@ impl Client {
             address: None,
             port,
             stop: Some(Box::new(move || {
-                client.routes().lock().remove(&request);
+                // The route stays while channels may come of it: it refuses them, and nobody else is to see them.
+                pumps.stop();
                 // It fails when the connection has ended, and with it the forward.
                 _ = client.shared().wait(
                     Interest::Room,
@@ -283,10 +288,14 @@ impl Client {
                     "room for a request",
                     |core| match core.conn.cancel_forward(request, Instant::now()) {
                         Err(misuse) if core.must_wait(misuse) => None,
-                        _ => Some(()),
+                        _ => {
+                            // From now on the state machine refuses; what it let through before is called for first.
+                            core.dispatch();
+                            core.calls.push_back(Call::ForwardEnded(request));
+                            Some(())
+                        }
                     },
                 );
-                pumps.stop();
             })),
         })
     }
@@ -371,15 +380,22 @@ impl Routes {
         let Some(owner) = route.owner.upgrade() else {
             return Err(request);
         };
+        let mut pending = Pending::new(owner, request);
         let Some(pass) = route.pumps.enter() else {
-            return Err(request);
+            // It carries all that it can, or was stopped.
+            pending.refuse(OpenFailureReason::RESOURCE_SHORTAGE, "");
+            return Ok(());
         };
-        let pending = Pending::new(owner, request);
         // When no thread can be had, `pending` is dropped, which refuses. What fails later shows in the channel's end.
         _ = thread::Builder::new()
             .name("ssh forward".into())
             .spawn(move || _ = route.connected(&pass, pending));
         Ok(())
+    }
+
+    /// No channel comes of that forward any more.
+    pub(crate) fn forget(&self, forward: RequestId) {
+        self.lock().remove(&forward);
     }
 }
 

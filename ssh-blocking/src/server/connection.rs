@@ -88,7 +88,7 @@ impl ServerConnection {
             "room for a request",
             |core| match core.conn.open(kind, Instant::now()) {
                 Err(misuse) if core.must_wait(misuse) => None,
-                Err(misuse) => Some(Err(Error::Misuse(misuse))),
+                Err(misuse) => Some(Err(core.refused(misuse))),
                 Ok(id) => Some(Ok((id, core.add_channel(id, false)))),
             },
         )??;
@@ -137,10 +137,8 @@ impl ServerConnection {
     ///
     /// The connection has ended.
     pub fn rekey(&self) -> Result<(), Error> {
-        Ok(self
-            .owner
-            .shared
-            .act(|core| core.conn.rekey(Instant::now()))?)
+        let shared = &self.owner.shared;
+        shared.command(|core| core.conn.rekey(Instant::now()))
     }
 
     /// Ends the connection; the client is shown the text.
@@ -217,7 +215,7 @@ impl Attendee {
                 let signature = self.handler.sign_host_key(&request);
                 _ = shared.act(|core| core.conn.supply_signature(request, signature.as_deref()));
             }
-            Call::Event(_) => {}
+            Call::Event(_) | Call::ForwardEnded(_) => {}
             Call::Requested {
                 channel,
                 request,

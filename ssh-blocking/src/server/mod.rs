@@ -440,7 +440,7 @@ pub(crate) fn global_request<R: Role>(
             .global_request(name, data, want_reply, Instant::now())
         {
             Err(misuse) if core.must_wait(misuse) => None,
-            Err(misuse) => Some(Err(core.over.clone().unwrap_or(Error::Misuse(misuse)))),
+            Err(misuse) => Some(Err(core.refused(misuse))),
             Ok(request) => {
                 if want_reply {
                     core.replies.insert(request, None);

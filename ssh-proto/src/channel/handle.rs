@@ -66,10 +66,13 @@ impl<'a, R: Role> Channel<'a, R> {
     }
 
     /// Prepares a draft for data of a stream, with as much room as the peer's window takes now, and for one packet at
-    /// least. What was in it is forgotten.
+    /// least; with all its room where what little is left of the window waits for more. What was in it is forgotten.
     pub fn lay_out(&self, stream: Stream, draft: &mut Draft) {
-        let window = self.inner.state().map_or(0, State::send_window);
-        draft.lay_out(self.inner.io.out.layout(), stream, window);
+        let io = &self.inner.io;
+        match self.inner.state() {
+            Some(state) => state.lay_out(stream, draft, io),
+            None => draft.lay_out(io.out.layout(), stream, 0),
+        }
     }
 
     /// Prepares a draft for just as much data as [`send`](Self::send) takes right now, and says how much that is: for who
@@ -290,7 +293,11 @@ impl<'a, R: Role> Channel<'a, R> {
             bytes
         });
         if let Some((state, shared, io)) = self.inner.parts() {
-            let left = u32::try_from(shared.budget(io.limits)).unwrap_or(u32::MAX);
+            // What a lower target holds back is charged already.
+            let left = shared
+                .budget(io.limits)
+                .saturating_add(state.recv.debt().into());
+            let left = u32::try_from(left).unwrap_or(u32::MAX);
             let most = state.recv.target().saturating_add(left);
             let target = bytes.min(io.limits.window).min(most);
             shared.resize(&mut state.recv, |window| window.fix(target));

@@ -146,7 +146,7 @@ impl Channels {
         if message.bytes_to_add == 0 {
             return shared.stray(io.limits);
         }
-        state.unstall(shared);
+        state.unstall(shared, io.now);
         self.serve_writers(io);
         Ok(())
     }

@@ -252,7 +252,7 @@ impl Channels {
             let data = message.data.0.to_vec();
             state.push_event(ChannelEvent::Opened { data }, shared);
         }
-        state.unstall(shared);
+        state.unstall(shared, io.now);
         state.send_owed(shared, io);
         self.serve_writers(io);
         Ok(())

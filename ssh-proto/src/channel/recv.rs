@@ -128,7 +128,7 @@ impl Blocks {
 
     fn put_by(&mut self, mut input: Input) {
         self.stirred = true;
-        if self.stash.len() < SPARE_BLOCKS {
+        if self.stash.len() < SPARE_BLOCKS && !input.is_of_pieces() {
             input.clear();
             self.stash.push(input);
         }

@@ -12,7 +12,7 @@ use super::pending::Pending;
 use super::recv::Queue;
 use super::table::{Io, Shared};
 use super::window::{RecvWindow, SendWindow};
-use super::write::Streams;
+use super::write::{Remainder, Streams};
 use super::{ChannelId, Notice, Stream};
 
 /// How far a channel is.
@@ -90,6 +90,9 @@ pub(super) struct State {
 
     pub(super) send: SendWindow,
     pub(super) writers: Streams,
+    pub(super) remainder: Remainder,
+    /// It is in the list of those that leave a remainder.
+    pub(super) patient: bool,
     pub(super) recv: RecvWindow,
     pub(super) data: Queue,
     pub(super) stderr: Queue,
@@ -128,6 +131,8 @@ impl State {
             peer_close: false,
             send: SendWindow::default(),
             writers: Streams::default(),
+            remainder: Remainder::Unwanted,
+            patient: false,
             recv: window,
             data: Queue::default(),
             stderr: Queue::default(),
@@ -413,7 +418,8 @@ impl State {
 
     /// Both CLOSEs are through.
     fn finish(&mut self, shared: &mut Shared, io: &mut Io<'_>) {
-        if self.peer_close && self.local_close == Say::Sent {
+        let ended = matches!(self.phase, Phase::Closed | Phase::Failed);
+        if !ended && self.peer_close && self.local_close == Say::Sent {
             io.note_last_of(self.id, || "closed".to_owned());
             self.end(shared);
         }

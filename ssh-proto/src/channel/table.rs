@@ -363,7 +363,7 @@ impl Channels {
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
         // The oldest open comes first; all have the same time.
         let open = self.shared.opening.front().and_then(|(at, _)| *at);
-        [open, self.shared.writers.recheck, self.shared.review]
+        [open, self.shared.writers.poll_timeout(), self.shared.review]
             .into_iter()
             .flatten()
             .min()
@@ -372,6 +372,7 @@ impl Channels {
     pub(crate) fn handle_timeout<E: From<Notice>>(&mut self, cx: &mut Cx<'_, E>) {
         let mut io = Io::of(cx);
         self.expire_opens(&mut io);
+        self.lose_patience(&io);
         self.expire_turns(&io);
         self.review_windows(io.now);
         self.announce(cx.events);

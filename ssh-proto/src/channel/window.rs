@@ -18,6 +18,9 @@ const MOST_OWED: u32 = 512 * 1024;
 /// A window that has grown is looked at so often: when less than a whole of it was consumed since, it is too large.
 pub(crate) const REVIEW: Duration = Duration::from_secs(10);
 
+/// What is left of a peer's window is a remainder where the window was so many times as large as what is to be sent.
+const MUCH_MORE: usize = 16;
+
 /// The window that every channel gets, however many there are: half of the budget is set aside for that.
 pub(crate) fn sure_window(limits: &Limits) -> u32 {
     let channels = u32::try_from(limits.channels).unwrap_or(u32::MAX);
@@ -63,6 +66,8 @@ pub(crate) struct RecvWindow {
     epoch: Option<(u64, Instant)>,
     /// Bytes consumed at the last review. `None`: there is nothing to review.
     reviewed: Option<u64>,
+    /// It was what limited the sender since the last review.
+    limited: bool,
 }
 
 impl RecvWindow {
@@ -89,6 +94,7 @@ impl RecvWindow {
             probe: None,
             epoch: None,
             reviewed: None,
+            limited: false,
         }
     }
 
@@ -186,15 +192,19 @@ impl RecvWindow {
         self.target = self.target.max(target);
     }
 
-    /// The window has grown, and was not on the list of those that are reviewed.
+    /// The window limits its sender. Whether it is larger than at first, and was not on the list of those that are
+    /// reviewed.
     pub(crate) const fn begin_review(&mut self) -> bool {
-        let begins = self.reviewed.is_none();
-        self.reviewed = Some(self.consumed);
+        self.limited = true;
+        let begins = self.reviewed.is_none() && self.target > self.first;
+        if begins {
+            self.reviewed = Some(self.consumed);
+        }
         begins
     }
 
-    /// Shrinks the window to its first size when less than a whole was consumed since the last review. Whether it is to
-    /// be reviewed again.
+    /// Shrinks the window to its first size when it did not limit its sender, and less than a whole was consumed, since
+    /// the last review. Whether it is to be reviewed again.
     pub(crate) fn review(&mut self) -> bool {
         let Some(last) = self.reviewed.take() else {
             return false;
@@ -202,7 +212,8 @@ impl RecvWindow {
         if self.fixed || self.target <= self.first {
             return false;
         }
-        if self.consumed.saturating_sub(last) < u64::from(self.target) {
+        let limited = std::mem::take(&mut self.limited);
+        if !limited && self.consumed.saturating_sub(last) < u64::from(self.target) {
             self.lower(self.first);
             // The next measurement is one of the new target.
             self.epoch = None;
@@ -249,11 +260,17 @@ pub(crate) fn sample(rtt: &mut Option<Duration>, sample: Duration) {
 pub(crate) struct SendWindow {
     window: u32,
     max_packet: u32,
+    /// The most that it ever was.
+    largest: u32,
 }
 
 impl SendWindow {
     pub(crate) const fn new(window: u32, max_packet: u32) -> Self {
-        Self { window, max_packet }
+        Self {
+            window,
+            max_packet,
+            largest: window,
+        }
     }
 
     pub(crate) const fn window(self) -> u32 {
@@ -270,10 +287,18 @@ impl SendWindow {
         match self.window.checked_add(bytes) {
             Some(window) => {
                 self.window = window;
+                self.largest = self.largest.max(window);
                 true
             }
             None => false,
         }
+    }
+
+    /// Whether the window takes less than `len` bytes, and has taken so much more that the peer is sure to have most of it
+    /// still to give back.
+    pub(crate) fn is_remainder(self, len: usize) -> bool {
+        let large = |window| usize::try_from(window).unwrap_or(usize::MAX);
+        large(self.window) < len && large(self.largest) / MUCH_MORE >= len
     }
 
     /// The longest data packet that may leave now.

@@ -3,6 +3,10 @@
 //! Each stream of a channel is a writer of its own. Room is announced only to as many writers as it can serve, first come,
 //! first served: what is announced is reserved for them. A writer that does not come within [`GRACE`] loses its turn, so
 //! that nobody waits for one that has lost interest.
+//!
+//! A sender that is faster than its peer always finds the window nearly used up. It does not send what little the window
+//! still takes, which would be a short packet for each WINDOW_ADJUST: it waits for the next one, though not for longer
+//! than [`PATIENCE`], since a peer may insist on seeing its window used up.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -18,6 +22,8 @@ use super::{ChannelId, Stream};
 
 /// How long announced room is kept for a writer while others wait.
 const GRACE: Duration = Duration::from_millis(10);
+/// How long the remainder of a window is not used.
+const PATIENCE: Duration = Duration::from_millis(10);
 /// A packet shorter than this is not worth its overhead where more is to be sent and only room is missing.
 const RUNT: usize = 1024;
 
@@ -31,8 +37,8 @@ const RUNT: usize = 1024;
 enum Writer {
     #[default]
     Idle,
-    /// The peer has to do something first.
-    Stalled { wanted: usize },
+    /// The peer has to do something first: its window must take so much at least.
+    Stalled { wanted: usize, least: usize },
     /// In line for room, with this number.
     Waiting { wanted: usize, number: u64 },
     /// `Writable` was announced, and so much is reserved.
@@ -115,7 +121,10 @@ pub(super) struct Writers {
     /// Turns up to this number were lost.
     lost_until: u64,
     /// When those whose turn it is lose it.
-    pub(super) recheck: Option<Instant>,
+    recheck: Option<Instant>,
+    /// Channels that leave the remainder of their window, and when the first of them has done so for long enough.
+    patient: Vec<ChannelId>,
+    patience: Option<Instant>,
 }
 
 /// So many entries that count for nothing are tolerated, or as many as count when that is more.
@@ -124,6 +133,11 @@ const LEFT: usize = 16;
 impl Writers {
     pub(super) fn trim(&mut self) {
         self.line.shrink_to_fit();
+        self.patient.shrink_to_fit();
+    }
+
+    pub(super) fn poll_timeout(&self) -> Option<Instant> {
+        [self.recheck, self.patience].into_iter().flatten().min()
     }
 
     /// Somebody joins. Says with which number.
@@ -186,6 +200,18 @@ impl Writers {
     }
 }
 
+/// What a channel does about the remainder of its window.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) enum Remainder {
+    /// There is none, or nobody wants to send.
+    #[default]
+    Unwanted,
+    /// It is left until then.
+    Left { until: Instant },
+    /// The peer took too long: it is used up.
+    Used,
+}
+
 impl State {
     /// Takes as much of `parts` as may leave now.
     pub(super) fn write(
@@ -209,6 +235,9 @@ impl State {
         // Requests that were made before are to arrive before.
         while self.phase == Phase::Open && self.queued.is_empty() {
             let left = total.saturating_sub(taken);
+            if self.leaves(self.packet_len(left)) {
+                break;
+            }
             let len = self.next_len(left, shared.writers.reserved(), io);
             if len == 0 {
                 break;
@@ -221,7 +250,7 @@ impl State {
             self.give_up(stream, shared);
             return Ok(taken);
         }
-        self.wait_to_write(stream, total, shared);
+        self.wait_to_write(stream, total, self.packet_len(total), shared, io.now);
         Err(WriteError::Blocked)
     }
 
@@ -235,16 +264,23 @@ impl State {
     ) -> Result<usize, WriteError> {
         let len = draft.len();
         self.take_turn(stream, shared);
-        let alone = !self.is_closed_to_writing() && self.is_alone(shared);
+        let open =
+            self.phase == Phase::Open && self.queued.is_empty() && !self.is_closed_to_writing();
+        if open && len > 0 && self.leaves(len) {
+            // It would be torn.
+            self.wait_to_write(stream, len, len, shared, io.now);
+            return Err(WriteError::Blocked);
+        }
+        let alone = open && self.is_alone(shared);
         if len > 0 && alone && self.fits(len) && io.out.data_in_place(self.peer, stream, draft) {
             self.send.sent(len);
-            draft.lay_out(io.out.layout(), stream, self.send_window());
+            self.lay_out(stream, draft, io);
             return Ok(len);
         }
         let taken = self.write(stream, &draft.parts(), shared, io)?;
         draft.advance(taken);
         if draft.is_empty() {
-            draft.lay_out(io.out.layout(), stream, self.send_window());
+            self.lay_out(stream, draft, io);
         }
         Ok(taken)
     }
@@ -269,7 +305,9 @@ impl State {
         let reserved = shared.writers.reserved().saturating_sub(own);
         let open = self.phase == Phase::Open && self.queued.is_empty();
         let alone = open && idle && reserved == 0 && shared.writers.waiting == 0;
-        let len = if alone && io.out.takes_draft() {
+        let len = if self.leaves(PACKET_DATA_LEN) {
+            0
+        } else if alone && io.out.takes_draft() {
             let all = self.send_window().min(Draft::CAPACITY);
             if self.fits(all) {
                 all
@@ -285,7 +323,8 @@ impl State {
             return Ok(len);
         }
         self.take_turn(stream, shared);
-        self.wait_to_write(stream, Draft::CAPACITY, shared);
+        let least = self.packet_len(Draft::CAPACITY);
+        self.wait_to_write(stream, Draft::CAPACITY, least, shared, io.now);
         Err(WriteError::Blocked)
     }
 
@@ -317,6 +356,27 @@ impl State {
             || matches!(self.phase, Phase::Closed | Phase::Failed | Phase::Expired)
     }
 
+    /// Prepares a draft with room for what the window takes, or will take before what is in the draft leaves.
+    pub(super) fn lay_out(&self, stream: Stream, draft: &mut Draft, io: &Io<'_>) {
+        let window = if self.leaves(Draft::CAPACITY) {
+            Draft::CAPACITY
+        } else {
+            self.send_window()
+        };
+        draft.lay_out(io.out.layout(), stream, window);
+    }
+
+    /// The longest data packet for `len` bytes, whatever the window.
+    fn packet_len(&self, len: usize) -> usize {
+        let max = usize::try_from(self.send.max_packet()).unwrap_or(usize::MAX);
+        len.min(max).min(PACKET_DATA_LEN)
+    }
+
+    /// Whether `len` bytes wait for a larger window although a part of them could leave now.
+    fn leaves(&self, len: usize) -> bool {
+        len >= RUNT && self.remainder != Remainder::Used && self.send.is_remainder(len)
+    }
+
     /// The writer has come: the room that was reserved for it is there to be used.
     fn take_turn(&mut self, stream: Stream, shared: &mut Shared) {
         if matches!(self.writers.get(stream), Writer::Turn { .. }) {
@@ -329,11 +389,22 @@ impl State {
         usize::try_from(self.send.window()).unwrap_or(usize::MAX)
     }
 
-    fn wait_to_write(&mut self, stream: Stream, total: usize, shared: &mut Shared) {
+    fn wait_to_write(
+        &mut self,
+        stream: Stream,
+        total: usize,
+        least: usize,
+        shared: &mut Shared,
+        now: Instant,
+    ) {
         let wanted = total.min(self.send.next_packet()).min(PACKET_DATA_LEN);
-        if self.phase != Phase::Open || wanted == 0 {
+        if self.phase != Phase::Open || wanted == 0 || self.leaves(least) {
             self.give_up(stream, shared);
-            self.writers.set(stream, Writer::Stalled { wanted: total });
+            let wanted = total;
+            self.writers.set(stream, Writer::Stalled { wanted, least });
+            if self.phase == Phase::Open && self.send.window() > 0 {
+                self.be_patient(shared, now);
+            }
         } else {
             let number = match self.writers.get(stream) {
                 Writer::Waiting { number, .. } => number,
@@ -343,14 +414,34 @@ impl State {
         }
     }
 
+    /// Leaves the remainder of the window for a while.
+    fn be_patient(&mut self, shared: &mut Shared, now: Instant) {
+        if matches!(self.remainder, Remainder::Left { .. }) {
+            return;
+        }
+        let until = now.checked_add(PATIENCE).unwrap_or(now);
+        self.remainder = Remainder::Left { until };
+        let writers = &mut shared.writers;
+        if !self.patient {
+            self.patient = true;
+            writers.patient.push(self.id);
+        }
+        writers.patience.get_or_insert(until);
+    }
+
     /// The peer opened the channel or its window: who waited for that waits for room now.
-    pub(super) fn unstall(&mut self, shared: &mut Shared) {
+    pub(super) fn unstall(&mut self, shared: &mut Shared, now: Instant) {
+        self.remainder = Remainder::Unwanted;
+        self.look_again(shared, now);
+    }
+
+    fn look_again(&mut self, shared: &mut Shared, now: Instant) {
         if self.writers.is_idle() {
             return;
         }
         for stream in self.writers.busy() {
-            if let Writer::Stalled { wanted } = self.writers.get(stream) {
-                self.wait_to_write(stream, wanted, shared);
+            if let Writer::Stalled { wanted, least } = self.writers.get(stream) {
+                self.wait_to_write(stream, wanted, least, shared, now);
             }
         }
     }
@@ -430,6 +521,37 @@ impl Channels {
         }
     }
 
+    /// Those who have left the remainder of their window for long enough use it up.
+    pub(super) fn lose_patience(&mut self, io: &Io<'_>) {
+        let Self { slots, shared } = self;
+        if shared.writers.patience.is_none_or(|at| at > io.now) {
+            return;
+        }
+        let mut next: Option<Instant> = None;
+        let mut patient = std::mem::take(&mut shared.writers.patient);
+        patient.retain(|id| {
+            let Some(state) = slots.get_mut(*id) else {
+                return false;
+            };
+            state.patient = match state.remainder {
+                Remainder::Left { until } if until > io.now => {
+                    next = Some(next.map_or(until, |next| next.min(until)));
+                    true
+                }
+                Remainder::Left { .. } => {
+                    state.remainder = Remainder::Used;
+                    state.look_again(shared, io.now);
+                    false
+                }
+                Remainder::Unwanted | Remainder::Used => false,
+            };
+            state.patient
+        });
+        shared.writers.patient = patient;
+        shared.writers.patience = next;
+        self.serve_writers(io);
+    }
+
     /// Those whose turn it was and who did not come have lost it.
     pub(super) fn expire_turns(&mut self, io: &Io<'_>) {
         if self
@@ -447,6 +569,6 @@ impl Channels {
 #[cfg(test)]
 impl Writers {
     pub(super) fn footprint(&self) -> usize {
-        self.line.capacity()
+        self.line.capacity() + self.patient.capacity()
     }
 }

@@ -280,7 +280,11 @@ impl<R: Role> Connection<R> {
             &[input.filled().get(input.held()..).unwrap_or_default()]
         );
         self.clock(now);
-        self.last_read = input.filled().len().saturating_sub(input.held());
+        // A read that found nothing says nothing about how the peer's bytes come.
+        match input.filled().len().saturating_sub(input.held()) {
+            0 => {}
+            read => self.last_read = read,
+        }
         let back = if self.closed.is_some() {
             let mut input = input;
             input.clear();
@@ -292,8 +296,8 @@ impl<R: Role> Connection<R> {
             let held = input.held();
             self.process(input, held)
         } else {
-            // The buffer was not taken from us, or another one came before it: what was read into it goes behind what
-            // waits here.
+            // The buffer has no copy of what waits here, because that comes in small pieces; or it is not the one that we
+            // lent last. What was read into it goes behind what waits.
             self.gather(input.filled().get(input.held()..).unwrap_or_default());
             let mut input = input;
             input.clear();

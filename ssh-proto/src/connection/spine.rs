@@ -44,16 +44,17 @@ macro_rules! cx {
 }
 pub(super) use cx;
 
-/// Appends bytes to those of a packet of `needed` bytes. The memory doubles, but not beyond the packet.
-fn keep(pending: &mut Vec<u8>, bytes: &[u8], needed: usize) {
+/// Appends bytes to those of a packet of `needed` bytes. The memory doubles, but not beyond the packet; behind a whole one
+/// it does when more `waits` to come.
+fn keep(pending: &mut Vec<u8>, bytes: &[u8], needed: usize, waits: bool) {
     count_bytes(bytes.len());
     let len = pending.len().saturating_add(bytes.len());
     if pending.capacity() < len {
         let doubled = len.saturating_mul(2);
-        let room = match pending.is_empty() {
-            _ if needed > len => needed.min(doubled),
-            true => len,
-            false => doubled,
+        let room = match needed > len {
+            true => needed.min(doubled),
+            false if waits && !pending.is_empty() => doubled,
+            false => len,
         };
         pending.reserve_exact(room.saturating_sub(pending.len()));
     }
@@ -131,7 +132,7 @@ impl<R: Role> Connection<R> {
         }
         if self.closed.is_none() {
             let rest = input.filled().get(at..).unwrap_or_default();
-            keep(&mut self.pending, rest, self.needed);
+            keep(&mut self.pending, rest, self.needed, self.stalled);
         } else {
             self.pending = Vec::new();
         }
@@ -145,7 +146,7 @@ impl<R: Role> Connection<R> {
     pub(super) fn gather(&mut self, read: &[u8]) {
         self.renew();
         let known = self.pending.len();
-        keep(&mut self.pending, read, self.needed);
+        keep(&mut self.pending, read, self.needed, self.stalled);
         let limits = *self.limits();
         if self.stalled {
             return;
@@ -161,7 +162,7 @@ impl<R: Role> Connection<R> {
     }
 
     fn process_pending(&mut self) {
-        let input = Input::from(std::mem::take(&mut self.pending));
+        let input = Input::of_pieces(std::mem::take(&mut self.pending));
         let spare = self.process(input, 0);
         if self.closed.is_none()
             && self.pending.is_empty()
@@ -526,11 +527,7 @@ impl<R: Role> Connection<R> {
             .out
             .idle_memory()
             .saturating_add(self.channels.idle_memory())
-            .saturating_add(if self.pending.is_empty() {
-                self.pending.capacity()
-            } else {
-                0
-            });
+            .saturating_add(self.pending.capacity().saturating_sub(self.pending.len()));
         if idle > TRIM_ABOVE {
             if self.timers.trim.is_none() {
                 self.timers.trim = now.checked_add(TRIM_AFTER);
@@ -607,8 +604,6 @@ impl<R: Role> Connection<R> {
         self.timers.trim = None;
         self.out.trim();
         self.channels.trim();
-        if self.pending.is_empty() {
-            self.pending = Vec::new();
-        }
+        self.pending.shrink_to_fit();
     }
 }

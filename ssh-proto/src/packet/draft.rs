@@ -37,7 +37,7 @@ pub struct Draft {
     fields: usize,
     filled: usize,
     sent: usize,
-    /// How much data there is room for: no more than the peer's window takes now.
+    /// How much data there is room for: what the peer's window takes now, or will take when it leaves.
     room: usize,
 }
 

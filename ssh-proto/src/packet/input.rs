@@ -23,6 +23,8 @@ pub struct Input {
     edition: u32,
     /// So many bytes there may be, if that is less than the memory.
     limit: Option<usize>,
+    /// It was made of pieces that were gathered: its size is that of a packet, and no reason to read as much again.
+    gathered: bool,
 }
 
 impl Input {
@@ -37,6 +39,7 @@ impl Input {
             held: 0,
             edition: 0,
             limit: None,
+            gathered: false,
         }
     }
 
@@ -48,6 +51,7 @@ impl Input {
             held: 0,
             edition: 0,
             limit: None,
+            gathered: false,
         }
     }
 
@@ -90,6 +94,19 @@ impl Input {
         self.clear();
         self.held = self.extend(held);
         self.edition = edition;
+    }
+
+    /// A buffer of pieces that were gathered.
+    pub(crate) fn of_pieces(bytes: Vec<u8>) -> Self {
+        Self {
+            gathered: true,
+            ..Self::from(bytes)
+        }
+    }
+
+    /// Whether it is one that nobody reads into.
+    pub(crate) const fn is_of_pieces(&self) -> bool {
+        self.gathered
     }
 
     /// No more than `room` further bytes are read into it.
@@ -147,6 +164,7 @@ impl From<Vec<u8>> for Input {
             held: 0,
             edition: 0,
             limit: None,
+            gathered: false,
         }
     }
 }

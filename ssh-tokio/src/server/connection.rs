@@ -426,6 +426,7 @@ impl Attendee {
         if let (Some(task), Some(channel)) = (task, channel) {
             let owner = Arc::clone(&self.connection.owner);
             self.tasks.spawn(run(owner, task, channel));
+            shared.lock().drive.started = true;
         }
     }
 }

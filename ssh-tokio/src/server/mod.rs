@@ -94,15 +94,10 @@ impl Inner {
 
     /// Takes a place for a new connection, unless the limits are reached.
     fn admit(self: &Arc<Self>) -> Option<(Place, Startup)> {
-        let mut draw = [0; 4];
-        // Without random bytes the limits are hard.
-        let draw = match getrandom::fill(&mut draw) {
-            Ok(()) => u32::from_ne_bytes(draw),
-            Err(_) => 0,
-        };
+        let max = &self.options.max_startups;
         let mut live = self.live();
         if live.count >= self.options.max_connections
-            || self.options.max_startups.drops(live.startups, draw)
+            || (live.startups >= max.start && max.drops(live.startups, draw()))
         {
             return None;
         }
@@ -389,5 +384,14 @@ impl fmt::Debug for ServerHandle {
         f.debug_struct("ServerHandle")
             .field("address", &self.address)
             .finish_non_exhaustive()
+    }
+}
+
+/// Four random bytes. Without them the limits are hard.
+fn draw() -> u32 {
+    let mut draw = [0; 4];
+    match getrandom::fill(&mut draw) {
+        Ok(()) => u32::from_ne_bytes(draw),
+        Err(_) => 0,
     }
 }

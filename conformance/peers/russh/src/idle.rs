@@ -5,9 +5,7 @@
 
 use std::io::{self, Read, Write};
 use std::process::ExitCode;
-use std::sync::Arc;
 
-use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 use crate::Failure;
@@ -27,19 +25,21 @@ pub(crate) async fn run(options: Options) -> Result<ExitCode, Failure> {
         while matches!(io::stdin().read(&mut sink), Ok(len) if len > 0) {}
         std::process::exit(0);
     });
-    let turns = Arc::new(Semaphore::new(AT_ONCE));
     let mut connecting = JoinSet::new();
+    let mut connections = Vec::with_capacity(count);
     for _ in 0..count {
-        let turn = Arc::clone(&turns).acquire_owned().await?;
+        if connecting.len() == AT_ONCE
+            && let Some(connection) = connecting.join_next().await
+        {
+            connections.push(connection??);
+        }
         let login = login.clone();
         connecting.spawn(async move {
             let client = login.connect().await?;
             let channel = client.channel_open_session().await?;
-            drop(turn);
             Ok::<_, Failure>((client, channel))
         });
     }
-    let mut connections = Vec::with_capacity(count);
     while let Some(connection) = connecting.join_next().await {
         connections.push(connection??);
     }

@@ -1,34 +1,29 @@
 //! `bench connections`: what idle connections cost.
 //!
-//! Server and client are processes of their own, this program again. Each has one thread with all sessions. The client
-//! connects 64 at a time, authenticates with a key and opens one channel on each connection; then nothing happens.
-//! Memory is what a process has grown by since it was ready for the first connection; CPU is what it used while idle.
+//! Server and client are processes of their own, this program again, each with one thread; or both are russh's, also with
+//! one thread each, which have no bar. The client connects 64 at a time, authenticates with a key and opens one channel on
+//! each connection; then nothing happens. Memory is what a process has grown by since it was ready for the first
+//! connection; CPU is what it used while idle.
+
+mod mio;
+mod tokio;
 
 use std::ffi::OsString;
+use std::fs;
 use std::io::{self, Read, Write};
-use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rustix::process::{Resource, getrlimit, setrlimit};
-use ssh_mio::mio::net::TcpListener;
-use ssh_mio::mio::{Events, Interest, Poll, Token};
-use ssh_mio::ssh_proto::config::{ClientConfig, HostKey, ServerConfig};
 use ssh_mio::ssh_proto::key::{KeyKind, PrivateKey};
-use ssh_mio::ssh_proto::{
-    ChannelEvent, ClientEvent, ClientRole, Credential, OpenChannel, OpenFailureReason, OpenKind,
-    Proof, ServerEvent, ServerRole,
-};
-use ssh_mio::{ClientSession, ServerSession, Sessions, seed};
 
 use crate::cpu::{self, Group};
 use crate::json::Json;
 use crate::process::Process;
+use crate::russh;
 
-/// RSS per connection at the most, at either end.
-const MEMORY_BAR: f64 = 12.0;
 /// The CPU time by which an idle time with the most connections may exceed that with the fewest.
 const CPU_BAR: Duration = Duration::from_millis(10);
 /// Connections that are being made at once.
@@ -37,13 +32,43 @@ const AT_ONCE: usize = 64;
 const SETTLE: Duration = Duration::from_secs(3);
 /// For making one thousand connections.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// russh is measured with at most so many.
+const MOST_ON_RUSSH: usize = 1_000;
 
-const LISTENER: Token = Token(0);
+/// Whose ends they are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Who {
+    Mio,
+    Tokio,
+    Russh,
+}
+
+impl Who {
+    const ALL: [Self; 3] = [Self::Mio, Self::Tokio, Self::Russh];
+
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Mio => "mio",
+            Self::Tokio => "tokio",
+            Self::Russh => "russh",
+        }
+    }
+
+    /// KiB of RSS per connection at the most, at either end.
+    const fn bar(self) -> Option<f64> {
+        match self {
+            Self::Mio => Some(12.0),
+            Self::Tokio => Some(20.0),
+            Self::Russh => None,
+        }
+    }
+}
 
 /// What was asked for.
 pub(crate) struct Options {
     counts: Vec<usize>,
     seconds: u64,
+    only: String,
     json: Option<PathBuf>,
 }
 
@@ -52,11 +77,12 @@ impl Options {
         let mut options = Self {
             counts: vec![1_000, 10_000],
             seconds: 30,
+            only: String::new(),
             json: None,
         };
         while let Some(name) = arguments.next() {
             let name = name.to_string_lossy().into_owned();
-            if !["--counts", "--seconds", "--json"].contains(&name.as_str()) {
+            if !["--counts", "--seconds", "--only", "--json"].contains(&name.as_str()) {
                 return Err(format!("unknown option {name}; see bench --help"));
             }
             let value = arguments
@@ -80,6 +106,7 @@ impl Options {
                         .filter(|seconds| (1..=3_000).contains(seconds));
                     options.seconds = seconds.ok_or_else(|| wrong("a number from 1 to 3000"))?;
                 }
+                "--only" => options.only = text,
                 _ => options.json = Some(value.into()),
             }
         }
@@ -89,6 +116,7 @@ impl Options {
 
 /// One end in one run.
 struct Figures {
+    who: Who,
     end: &'static str,
     connections: usize,
     /// KiB per connection.
@@ -103,35 +131,53 @@ struct Figures {
 ///
 /// A line for the user when it could not be made.
 pub(crate) fn run(options: &Options) -> Result<bool, String> {
+    let place = Place::new(options)?;
     let mut all: Vec<Figures> = Vec::new();
-    for &count in &options.counts {
-        all.extend(measure(count, Duration::from_secs(options.seconds))?);
+    for who in Who::ALL {
+        if !who.name().contains(&options.only) {
+            continue;
+        }
+        for &count in &options.counts {
+            if who != Who::Russh || count <= MOST_ON_RUSSH {
+                all.extend(place.measure(who, count)?);
+            }
+        }
     }
     println!(
-        "end         connections   KiB each    CPU ms in {} s idle",
+        "end              connections   KiB each    CPU ms in {} s idle",
         options.seconds
     );
     let mut good = true;
     let mut rows = Vec::new();
     for figures in &all {
-        let first = all.iter().find(|other| other.end == figures.end);
+        let same = |other: &&Figures| (other.who, other.end) == (figures.who, figures.end);
+        let first = all.iter().find(same);
         let allowed = first.map_or(Duration::MAX, |first| first.cpu + CPU_BAR);
-        let passed = figures.memory <= MEMORY_BAR && figures.cpu <= allowed;
+        let bar = figures.who.bar();
+        let passed = bar.is_none_or(|bar| figures.memory <= bar && figures.cpu <= allowed);
         good &= passed;
         println!(
-            "mio {:6}  {:11}   {:8.2}    {:8.2}   {}",
+            "{:5} {:10} {:11}   {:8.2}    {:8.2}   {}",
+            figures.who.name(),
             figures.end,
             figures.connections,
             figures.memory,
             figures.cpu.as_secs_f64() * 1e3,
-            if passed { "ok" } else { "MISSED" },
+            match (bar, passed) {
+                (None, _) => String::new(),
+                (Some(_), true) => "ok".into(),
+                (Some(bar), false) => format!(
+                    "MISSED, at most {bar} KiB and {:.2} ms",
+                    allowed.as_secs_f64() * 1e3
+                ),
+            },
         );
         rows.push(Json::Object(vec![
-            ("adapter", Json::text("mio")),
+            ("adapter", Json::text(figures.who.name())),
             ("end", Json::text(figures.end)),
             ("connections", Json::Number(figures.connections as f64)),
             ("kib_per_connection", Json::Number(figures.memory)),
-            ("kib_bar", Json::Number(MEMORY_BAR)),
+            ("kib_bar", Json::Number(bar.unwrap_or(f64::NAN))),
             ("idle_cpu_ms", Json::Number(figures.cpu.as_secs_f64() * 1e3)),
             ("idle_cpu_ms_bar", Json::Number(allowed.as_secs_f64() * 1e3)),
             ("passed", Json::Bool(passed)),
@@ -143,56 +189,107 @@ pub(crate) fn run(options: &Options) -> Result<bool, String> {
             ("idle_seconds", Json::Number(options.seconds as f64)),
             ("rows", Json::List(rows)),
         ]);
-        std::fs::write(path, format!("{json}\n"))
+        fs::write(path, format!("{json}\n"))
             .map_err(|error| format!("{}: {error}", path.display()))?;
     }
     Ok(good)
 }
 
-fn measure(count: usize, idle: Duration) -> Result<[Figures; 2], String> {
-    let patience = PATIENCE * u32::try_from(count / 1_000 + 1).unwrap_or(u32::MAX);
-    let mut server = start("mio-server", &[])?;
-    let address = server.wait_for("listening on ", PATIENCE)?;
-    let mut client = start("mio-client", &[&address, &count.to_string()])?;
-    client.wait_for("ready", PATIENCE)?;
-    let ends = [server.id(), client.id()];
-    let before = memory(ends)?;
-    // A line is the sign to begin.
-    let mut begin = client.take_stdin().ok_or("no standard input")?;
-    begin
-        .write_all(b"\n")
-        .map_err(|error| format!("mio-client: {error}"))?;
-    client.wait_for("connected", patience)?;
-    std::thread::sleep(SETTLE);
-    let groups = ends.map(Group::one);
-    let start = cpu::at_rest(&groups, PATIENCE)?;
-    let after = memory(ends)?;
-    std::thread::sleep(idle);
-    let end = cpu::at_rest(&groups, PATIENCE)?;
-    let figures = |index: usize, end_name| Figures {
-        end: end_name,
-        connections: count,
-        memory: (after[index] - before[index]) / count as f64,
-        cpu: end[index].saturating_sub(start[index]),
-    };
-    let result = [figures(0, "server"), figures(1, "client")];
-    drop(begin);
-    client.finish(PATIENCE)?;
-    drop(server.take_stdin());
-    server.finish(PATIENCE)?;
-    Ok(result)
+/// What is the same in all runs.
+struct Place {
+    idle: Duration,
+    bench: PathBuf,
+    russh: PathBuf,
+    /// With the keys as files.
+    folder: tempfile::TempDir,
 }
 
-fn start(part: &str, arguments: &[&str]) -> Result<Process, String> {
-    let program = std::env::current_exe().map_err(|error| error.to_string())?;
-    let mut command = Command::new(program);
+impl Place {
+    fn new(options: &Options) -> Result<Self, String> {
+        let bench = std::env::current_exe().map_err(|error| error.to_string())?;
+        let folder =
+            tempfile::tempdir().map_err(|error| format!("no temporary folder: {error}"))?;
+        let written = Keys::new().and_then(|keys| keys.write(folder.path()));
+        written.map_err(|error| format!("keys: {error}"))?;
+        Ok(Self {
+            idle: Duration::from_secs(options.seconds),
+            russh: russh::program(&bench)?,
+            bench,
+            folder,
+        })
+    }
+
+    fn server(&self, who: Who) -> Command {
+        let file = |name| self.folder.path().join(name);
+        if who == Who::Russh {
+            let mut command = Command::new(&self.russh);
+            command.args(["server", "--runtime", "current", "--port", "0"]);
+            command.arg("--host-key").arg(file("host_key"));
+            command.arg("--authorized-keys").arg(file("user_key.pub"));
+            return command;
+        }
+        let mut command = Command::new(&self.bench);
+        command.args(["__connections-server", who.name()]);
+        command
+    }
+
+    fn client(&self, who: Who, address: &str, count: usize) -> Command {
+        let count = count.to_string();
+        if who == Who::Russh {
+            let (host, port) = address.rsplit_once(':').unwrap_or((address, ""));
+            let mut command = Command::new(&self.russh);
+            command.args(["idle", "--runtime", "current", "--port", port]);
+            command
+                .arg("--key")
+                .arg(self.folder.path().join("user_key"));
+            command.args([host, &count]);
+            return command;
+        }
+        let mut command = Command::new(&self.bench);
+        command.args(["__connections-client", who.name(), address, &count]);
+        command
+    }
+
+    fn measure(&self, who: Who, count: usize) -> Result<[Figures; 2], String> {
+        let patience = PATIENCE * u32::try_from(count / 1_000 + 1).unwrap_or(u32::MAX);
+        let mut server = start("the server", self.server(who))?;
+        let address = server.wait_for("listening on ", PATIENCE)?;
+        let mut client = start("the client", self.client(who, address.trim(), count))?;
+        client.wait_for("ready", PATIENCE)?;
+        let ends = [server.id(), client.id()];
+        let before = memory(ends)?;
+        // A line is the sign to begin.
+        let mut begin = client.take_stdin().ok_or("no standard input")?;
+        begin
+            .write_all(b"\n")
+            .map_err(|error| format!("the client: {error}"))?;
+        client.wait_for("connected", patience)?;
+        std::thread::sleep(SETTLE);
+        let groups = ends.map(Group::one);
+        let start = cpu::at_rest(&groups, PATIENCE)?;
+        let after = memory(ends)?;
+        std::thread::sleep(self.idle);
+        let end = cpu::at_rest(&groups, PATIENCE)?;
+        let figures = |index: usize, end_name| Figures {
+            who,
+            end: end_name,
+            connections: count,
+            memory: (after[index] - before[index]) / count as f64,
+            cpu: end[index].saturating_sub(start[index]),
+        };
+        let result = [figures(0, "server"), figures(1, "client")];
+        drop(begin);
+        client.finish(PATIENCE)?;
+        Ok(result)
+    }
+}
+
+fn start(name: &str, mut command: Command) -> Result<Process, String> {
     command
-        .arg(format!("__{part}"))
-        .args(arguments)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
-    Process::start(part, command, true)
+    Process::start(name, command, true)
 }
 
 /// The resident memory of both processes, in KiB.
@@ -200,7 +297,7 @@ fn memory(processes: [u32; 2]) -> Result<[f64; 2], String> {
     let mut result = [0.0; 2];
     for (process, result) in processes.iter().zip(&mut result) {
         let path = format!("/proc/{process}/status");
-        let text = std::fs::read_to_string(&path).map_err(|error| format!("{path}: {error}"))?;
+        let text = fs::read_to_string(&path).map_err(|error| format!("{path}: {error}"))?;
         *result = text
             .lines()
             .find_map(|line| {
@@ -215,13 +312,37 @@ fn memory(processes: [u32; 2]) -> Result<[f64; 2], String> {
     Ok(result)
 }
 
-/// The user's key and the host key: the same for both processes.
-fn keys() -> io::Result<[Arc<PrivateKey>; 2]> {
-    let key = |byte| PrivateKey::generate(KeyKind::Ed25519, &[byte; 32]).map(Arc::new);
-    Ok([
-        key(1).map_err(io::Error::other)?,
-        key(2).map_err(io::Error::other)?,
-    ])
+/// The same for all processes.
+struct Keys {
+    user: Arc<PrivateKey>,
+    host: Arc<PrivateKey>,
+}
+
+impl Keys {
+    fn new() -> io::Result<Self> {
+        let key = |byte| {
+            let key = PrivateKey::generate(KeyKind::Ed25519, &[byte; 32]);
+            key.map(Arc::new).map_err(io::Error::other)
+        };
+        Ok(Self {
+            user: key(1)?,
+            host: key(2)?,
+        })
+    }
+
+    /// Writes them as OpenSSH's files.
+    fn write(&self, folder: &Path) -> io::Result<()> {
+        for (key, name) in [(&self.user, "user_key"), (&self.host, "host_key")] {
+            let path = folder.join(name);
+            let secret = key.to_openssh(None, 0).map_err(io::Error::other)?;
+            fs::write(&path, secret.expose())?;
+            fs::write(
+                path.with_extension("pub"),
+                format!("{}\n", key.public().to_openssh("")),
+            )?;
+        }
+        Ok(())
+    }
 }
 
 fn more_descriptors(count: usize) -> io::Result<()> {
@@ -244,129 +365,24 @@ fn end_with_stdin() {
     });
 }
 
-/// The server: authenticates, grants channels, and does nothing.
-pub(crate) fn server() -> io::Result<()> {
+/// A server of ours, until its standard input ends.
+pub(crate) fn server(who: &str) -> io::Result<()> {
     more_descriptors(0)?;
-    let [user_key, host_key] = keys()?;
-    let config = Arc::new(ServerConfig::new(vec![HostKey::Private(host_key)]));
-    let mut listener = TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], 0)))?;
-    let mut poll = Poll::new()?;
-    poll.registry()
-        .register(&mut listener, LISTENER, Interest::READABLE)?;
-    let mut events = Events::with_capacity(256);
-    let mut sessions = Sessions::<ServerRole>::new(Token(1));
-    println!("listening on {}", listener.local_addr()?);
-    end_with_stdin();
-    loop {
-        wait(&mut poll, &mut events, sessions.wait_time(Instant::now()))?;
-        let now = Instant::now();
-        for event in &events {
-            if event.token() == LISTENER {
-                // Never more than the client makes at once.
-                while let Ok((stream, _)) = listener.accept() {
-                    let session = ServerSession::new(stream, Arc::clone(&config), seed()?, now);
-                    sessions.insert(poll.registry(), session, ())?;
-                }
-            } else {
-                sessions.note(event);
-            }
-        }
-        sessions.run(poll.registry(), now, |_, session, ()| {
-            while let Some(event) = session.poll_event() {
-                let ssh = session.connection();
-                let answered = match event {
-                    ServerEvent::KeyOffered(offer) => ssh.accept_key(offer),
-                    ServerEvent::LoginAttempted(attempt) => match attempt.proof() {
-                        Proof::PublicKey(key) if key == user_key.public() => ssh.grant(attempt),
-                        _ => ssh.refuse(attempt),
-                    },
-                    ServerEvent::OpenRequested(request) => match request.kind() {
-                        OpenKind::Session => ssh.accept_open(request, b"").map(|_| ()),
-                        _ => ssh.refuse_open(request, OpenFailureReason::UNKNOWN_CHANNEL_TYPE, ""),
-                    },
-                    ServerEvent::Disconnected(error) => {
-                        eprintln!("a connection ended: {error}");
-                        Ok(())
-                    }
-                    _ => Ok(()),
-                };
-                if let Err(error) = answered {
-                    eprintln!("{error}");
-                }
-            }
-        });
+    let keys = Keys::new()?;
+    match who {
+        "mio" => mio::server(&keys),
+        _ => tokio::server(&keys),
     }
 }
 
-/// The client: `count` connections with a channel each, which then do nothing.
-pub(crate) fn client(address: &str, count: usize) -> io::Result<()> {
+/// A client of ours, until its standard input ends.
+pub(crate) fn client(who: &str, address: &str, count: &str) -> io::Result<()> {
+    let count = count.parse().map_err(io::Error::other)?;
     more_descriptors(count)?;
-    let address: SocketAddr = address.parse().map_err(io::Error::other)?;
-    let [user_key, host_key] = keys()?;
-    let config = Arc::new(ClientConfig::new());
-    let mut poll = Poll::new()?;
-    let mut events = Events::with_capacity(256);
-    let mut sessions = Sessions::<ClientRole>::new(Token(0));
-    println!("ready");
-    io::stdin().read_exact(&mut [0])?;
-    end_with_stdin();
-    let (mut made, mut open) = (0, 0);
-    loop {
-        let now = Instant::now();
-        while made < count && made - open < AT_ONCE {
-            let mut session = ClientSession::connect(address, Arc::clone(&config), now)?;
-            let credential = Credential::public_key(Arc::clone(&user_key));
-            session
-                .connection()
-                .authenticate("user", credential, now)
-                .map_err(io::Error::other)?;
-            sessions.insert(poll.registry(), session, ())?;
-            made += 1;
-        }
-        wait(&mut poll, &mut events, sessions.wait_time(Instant::now()))?;
-        let now = Instant::now();
-        for event in &events {
-            sessions.note(event);
-        }
-        let before = open;
-        let mut failure = None;
-        sessions.run(poll.registry(), now, |_, session, ()| {
-            while let Some(event) = session.poll_event() {
-                let ssh = session.connection();
-                let done = match event {
-                    ClientEvent::HostKeyOffered(offer) if offer.key() == host_key.public() => {
-                        ssh.accept_host_key(offer).map_err(io::Error::other)
-                    }
-                    ClientEvent::Authenticated => ssh
-                        .open(OpenChannel::Session, now)
-                        .map(|_| ())
-                        .map_err(io::Error::other),
-                    ClientEvent::Channel(id) => {
-                        let event = ssh.channel(id).and_then(|mut channel| channel.poll_event());
-                        open += usize::from(matches!(event, Some(ChannelEvent::Opened { .. })));
-                        Ok(())
-                    }
-                    ClientEvent::Disconnected(error) => Err(io::Error::other(error)),
-                    _ => Ok(()),
-                };
-                if let Err(error) = done {
-                    failure = Some(error);
-                }
-            }
-        });
-        if let Some(error) = failure {
-            return Err(error);
-        }
-        if open == count && before < count {
-            println!("connected");
-            io::stdout().flush()?;
-        }
-    }
-}
-
-fn wait(poll: &mut Poll, events: &mut Events, longest: Option<Duration>) -> io::Result<()> {
-    match poll.poll(events, longest) {
-        Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(()),
-        result => result,
+    let address = address.parse().map_err(io::Error::other)?;
+    let keys = Keys::new()?;
+    match who {
+        "mio" => mio::client(&keys, address, count),
+        _ => tokio::client(&keys, address, count),
     }
 }

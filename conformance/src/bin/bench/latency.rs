@@ -1,8 +1,12 @@
 //! `bench latency`: one byte there and back, again and again.
 //!
 //! Server and client are pinned to the same CPU, so that what is measured is work and not where the scheduler puts it.
-//! The clients are this program again: `mio-pings` is a client on ssh-mio, `pipe-pings` drives OpenSSH's client through
-//! its standard streams, `tcp-pings` is the floor. Rounds are interleaved, each with connections of its own.
+//! Our clients are this program again; OpenSSH's is driven through its standard streams; TCP alone is the floor. Our
+//! servers answer `cat` themselves. Rounds are interleaved, each with connections of its own.
+
+mod blocking;
+mod mio;
+mod tokio;
 
 use std::ffi::OsString;
 use std::fs;
@@ -14,17 +18,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use conformance::peers::{KeyKind, KeyPair, Ssh, Sshd, SshdOptions, Version};
-use ssh_mio::mio::{Events, Poll, Token};
-use ssh_mio::ssh_proto::config::ClientConfig;
-use ssh_mio::ssh_proto::key::PrivateKey;
-use ssh_mio::ssh_proto::{
-    ChannelEvent, ClientEvent, ClientRole, Credential, OpenChannel, Program, Stream,
-};
-use ssh_mio::{ClientSession, Sessions};
+use ssh_mio::ssh_proto::config::{HostKey, ServerConfig};
+use ssh_mio::ssh_proto::key::{PrivateKey, PublicKey};
 
 use crate::bulk::{choose_cpu, example};
+use crate::floor::LISTENING;
 use crate::json::Json;
 use crate::process::{Process, output, pinned};
+use crate::report::median;
 
 /// Rounds, each with its share of the bytes.
 const ROUNDS: usize = 5;
@@ -84,27 +85,66 @@ impl Options {
     }
 }
 
+/// Whose end it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Who {
+    Tcp,
+    OpenSsh,
+    Mio,
+    Tokio,
+    Blocking,
+}
+
+impl Who {
+    /// Adapters of ours.
+    const OURS: [Self; 3] = [Self::Mio, Self::Tokio, Self::Blocking];
+
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Tcp => "TCP",
+            Self::OpenSsh => "OpenSSH",
+            Self::Mio => "mio",
+            Self::Tokio => "tokio",
+            Self::Blocking => "blocking",
+        }
+    }
+}
+
 /// A row: the medians of its rounds in microseconds.
 struct Row {
-    name: &'static str,
+    client: Who,
+    server: Who,
     rounds: Vec<f64>,
 }
 
 impl Row {
+    /// Each client of ours with the server of its kind and with OpenSSH's, and OpenSSH's client with the same servers.
+    fn all() -> Vec<Self> {
+        let mut pairs = vec![(Who::Tcp, Who::Tcp), (Who::OpenSsh, Who::OpenSsh)];
+        pairs.extend(Who::OURS.map(|who| (who, Who::OpenSsh)));
+        for who in Who::OURS {
+            pairs.extend([(Who::OpenSsh, who), (who, who)]);
+        }
+        let row = |(client, server)| Self {
+            client,
+            server,
+            rounds: Vec::new(),
+        };
+        pairs.into_iter().map(row).collect()
+    }
+
+    fn name(&self) -> String {
+        format!(
+            "{} client, {} server",
+            self.client.name(),
+            self.server.name()
+        )
+    }
+
     fn median(&self) -> f64 {
-        let mut rounds = self.rounds.clone();
-        rounds.sort_by(f64::total_cmp);
-        rounds.get(rounds.len() / 2).copied().unwrap_or(f64::NAN)
+        median(self.rounds.iter().copied())
     }
 }
-
-const NAMES: [&str; 5] = [
-    "TCP alone",
-    "mio client, mio server",
-    "OpenSSH client, mio server",
-    "mio client, OpenSSH server",
-    "OpenSSH client, OpenSSH server",
-];
 
 /// Runs the benchmark. Says whether all bars were reached.
 ///
@@ -116,7 +156,7 @@ pub(crate) fn run(options: &Options) -> Result<bool, String> {
     let cpu = choose_cpu(options.cpu)?;
     // Fetches the peers unless the cache has them.
     output(Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("test")).arg("--fetch-only"))?;
-    let program = example(&bench, "ssh-mio", "server")?;
+    let mio = example(&bench, "ssh-mio", "server")?;
     let folder = tempfile::tempdir().map_err(|error| format!("no temporary folder: {error}"))?;
     let key = |name| {
         KeyPair::generate(
@@ -128,22 +168,34 @@ pub(crate) fn run(options: &Options) -> Result<bool, String> {
     };
     let (user_key, host_key) = (key("user_key"), key("host_key"));
 
-    let ours = |part: &str| {
+    let part = |name: &str| {
         let mut command = pinned(cpu, &Command::new(&bench));
-        command.arg(format!("__{part}"));
+        command.arg(format!("__latency-{name}"));
         command
     };
-    let mut tcp = start(ours("tcp-echo"))?;
-    let tcp_address = tcp.wait_for("listening on ", PATIENCE)?;
-    let mut server = pinned(cpu, &Command::new(program));
-    server
-        .args(["--port", "0", "--host-key"])
-        .arg(&host_key.path);
-    server
-        .arg("--authorized-keys")
-        .arg(user_key.path.with_extension("pub"));
-    let mut mio = start(server)?;
-    let mio_address: SocketAddr = parse(&mio.wait_for("listening on ", PATIENCE)?)?;
+    let mut servers = Vec::new();
+    for who in [Who::Tcp].into_iter().chain(Who::OURS) {
+        let mut command = match who {
+            Who::Tcp => part("tcp-server"),
+            Who::Mio => {
+                let mut command = pinned(cpu, &Command::new(&mio));
+                command.args(["--port", "0", "--host-key"]);
+                command.arg(&host_key.path).arg("--authorized-keys");
+                command
+            }
+            _ => {
+                let mut command = part("server");
+                command.arg(who.name()).arg(&host_key.path);
+                command
+            }
+        };
+        if who != Who::Tcp {
+            command.arg(user_key.path.with_extension("pub"));
+        }
+        let mut process = start(command)?;
+        let address: SocketAddr = parse(&process.wait_for(LISTENING, PATIENCE)?)?;
+        servers.push((who, address, process));
+    }
     let sshd = Sshd::start(
         options.openssh,
         &SshdOptions {
@@ -155,48 +207,40 @@ pub(crate) fn run(options: &Options) -> Result<bool, String> {
     output(pin.args(["-a", "-p", "-c", &cpu.to_string(), &sshd.pid().to_string()]))?;
 
     let count = (options.count / ROUNDS).to_string();
-    let mut rows: Vec<Row> = NAMES
-        .map(|name| Row {
-            name,
-            rounds: Vec::new(),
-        })
-        .into();
+    let mut rows = Row::all();
     for _ in 0..ROUNDS {
-        for (index, row) in rows.iter_mut().enumerate() {
-            let (address, user) = match index {
-                1 | 2 => (mio_address, "user"),
-                _ => (sshd.address(), Sshd::USER),
+        for row in &mut rows {
+            let ours = servers.iter().find(|(who, ..)| *who == row.server);
+            let (address, user) = match ours {
+                Some((_, address, _)) => (*address, "user"),
+                None => (sshd.address(), Sshd::USER),
             };
             let mut command;
             let _client;
-            match index {
-                0 => {
-                    command = ours("tcp-pings");
-                    command.args([&tcp_address, &count]);
+            match row.client {
+                Who::Tcp => {
+                    command = part("tcp-client");
+                    command.args([&address.to_string(), &count]);
                 }
-                1 | 3 => {
-                    command = ours("mio-pings");
-                    command
-                        .args([&address.to_string(), user])
-                        .arg(&user_key.path)
-                        .arg(&count);
-                }
-                _ => {
+                Who::OpenSsh => {
                     let client = Ssh::new(options.openssh, address)
                         .user(user)
                         .identity(&user_key);
                     let ssh = client.command("cat");
-                    command = ours("pipe-pings");
-                    command
-                        .arg(&count)
-                        .arg(ssh.get_program())
-                        .args(ssh.get_args());
+                    command = part("process");
+                    command.arg(&count).arg(ssh.get_program());
+                    command.args(ssh.get_args());
                     for (name, value) in ssh.get_envs() {
                         if let Some(value) = value {
                             command.env(name, value);
                         }
                     }
                     _client = client;
+                }
+                who => {
+                    command = part("client");
+                    command.args([who.name(), &address.to_string(), user]);
+                    command.arg(&user_key.path).arg(&count);
                 }
             }
             let mut process = start(command)?;
@@ -209,11 +253,20 @@ pub(crate) fn run(options: &Options) -> Result<bool, String> {
 }
 
 fn report(options: &Options, cpu: usize, rows: &[Row]) -> Result<bool, String> {
-    let medians: Vec<f64> = rows.iter().map(Row::median).collect();
-    let bar = |index| match index {
-        1 => Some((medians[0] * FLOOR_FACTOR).min(medians[2])),
-        3 => Some(medians[4]),
-        _ => None,
+    let median_of = |client, server| {
+        let row = rows
+            .iter()
+            .find(|row| (row.client, row.server) == (client, server));
+        row.map_or(f64::NAN, Row::median)
+    };
+    let floor = median_of(Who::Tcp, Who::Tcp) * FLOOR_FACTOR;
+    let bar = |row: &Row| {
+        let theirs = median_of(Who::OpenSsh, row.server);
+        match (row.client, row.server) {
+            (Who::Tcp | Who::OpenSsh, _) => None,
+            (_, Who::OpenSsh) => Some(theirs),
+            _ => Some(theirs.min(floor)),
+        }
     };
     println!(
         "microseconds for one byte and back, medians, OpenSSH {}, everything on CPU {cpu}\n",
@@ -221,8 +274,8 @@ fn report(options: &Options, cpu: usize, rows: &[Row]) -> Result<bool, String> {
     );
     let mut good = true;
     let mut list = Vec::new();
-    for (index, row) in rows.iter().enumerate() {
-        let bar: Option<f64> = bar(index);
+    for row in rows {
+        let bar = bar(row);
         let passed = bar.is_none_or(|bar| row.median() <= bar);
         good &= passed;
         let verdict = match bar {
@@ -230,10 +283,10 @@ fn report(options: &Options, cpu: usize, rows: &[Row]) -> Result<bool, String> {
             Some(bar) => format!("  MISSED, at most {bar:.1}"),
             None => String::new(),
         };
-        println!("{:32} {:6.1}{verdict}", row.name, row.median());
+        println!("{:32} {:6.1}{verdict}", row.name(), row.median());
         let rounds = row.rounds.iter().map(|&round| Json::Number(round));
         list.push(Json::Object(vec![
-            ("name", Json::text(row.name)),
+            ("name", Json::text(row.name())),
             ("median_us", Json::Number(row.median())),
             ("rounds_us", Json::List(rounds.collect())),
             ("bar_us", Json::Number(bar.unwrap_or(f64::NAN))),
@@ -302,7 +355,7 @@ impl Pings {
 }
 
 /// The floor's server.
-pub(crate) fn tcp_echo() -> io::Result<()> {
+pub(crate) fn tcp_server() -> io::Result<()> {
     let listener = TcpListener::bind("127.0.0.1:0")?;
     println!("listening on {}", listener.local_addr()?);
     loop {
@@ -321,7 +374,7 @@ fn echo(mut stream: TcpStream) -> io::Result<()> {
 }
 
 /// The floor's client.
-pub(crate) fn tcp_pings(address: &str, count: &str) -> io::Result<()> {
+pub(crate) fn tcp_client(address: &str, count: &str) -> io::Result<()> {
     let mut stream = TcpStream::connect(address)?;
     stream.set_nodelay(true)?;
     let writer = stream.try_clone()?;
@@ -343,7 +396,7 @@ fn exchange(mut to: impl Write, mut from: impl Read, count: &str) -> io::Result<
 }
 
 /// Drives a client through its standard streams.
-pub(crate) fn pipe_pings(count: &str, program: &str, arguments: &[String]) -> io::Result<()> {
+pub(crate) fn process(count: &str, program: &str, arguments: &[String]) -> io::Result<()> {
     let mut child = Command::new(program)
         .args(arguments)
         .stdin(Stdio::piped())
@@ -356,96 +409,37 @@ pub(crate) fn pipe_pings(count: &str, program: &str, arguments: &[String]) -> io
     child.wait().map(|_| ())
 }
 
-/// A client on ssh-mio.
-pub(crate) fn mio_pings(address: &str, user: &str, key: &str, count: &str) -> io::Result<()> {
-    let key = PrivateKey::from_openssh(fs::read(key)?, None).map_err(io::Error::other)?;
-    let mut poll = Poll::new()?;
-    let mut events = Events::with_capacity(16);
-    let mut sessions = Sessions::<ClientRole>::new(Token(0));
-    let now = Instant::now();
-    let address = address.parse().map_err(io::Error::other)?;
-    let mut session = ClientSession::connect(address, Arc::new(ClientConfig::new()), now)?;
-    session
-        .connection()
-        .authenticate(user, Credential::public_key(key), now)
-        .map_err(io::Error::other)?;
-    sessions.insert(poll.registry(), session, ())?;
-    let mut pings = Pings::new(count)?;
-    let mut result = None;
-    while result.is_none() {
-        match poll.poll(&mut events, sessions.wait_time(Instant::now())) {
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-            polled => polled?,
-        }
-        let now = Instant::now();
-        for event in &events {
-            sessions.note(event);
-        }
-        sessions.run(poll.registry(), now, |_, session, ()| {
-            if let Err(error) = ping(session, &mut pings, &mut result, now) {
-                result = Some(Err(error));
-            }
-        });
-    }
-    result.unwrap_or(Ok(()))?;
-    pings.report();
-    Ok(())
+/// How a client logs in.
+struct Login {
+    address: SocketAddr,
+    user: String,
+    key: Arc<PrivateKey>,
 }
 
-fn ping(
-    session: &mut ClientSession,
-    pings: &mut Pings,
-    result: &mut Option<io::Result<()>>,
-    now: Instant,
-) -> io::Result<()> {
-    while let Some(event) = session.poll_event() {
-        let ssh = session.connection();
-        match event {
-            ClientEvent::HostKeyOffered(offer) => {
-                ssh.accept_host_key(offer).map_err(io::Error::other)?;
-            }
-            ClientEvent::Authenticated => {
-                let id = ssh
-                    .open(OpenChannel::Session, now)
-                    .map_err(io::Error::other)?;
-                if let Some(mut channel) = ssh.channel(id) {
-                    channel
-                        .start(Program::Exec(b"cat"))
-                        .map_err(io::Error::other)?;
-                }
-            }
-            ClientEvent::Channel(id) => {
-                let Some(mut channel) = ssh.channel(id) else {
-                    continue;
-                };
-                let mut next = false;
-                while let Some(event) = channel.poll_event() {
-                    match event {
-                        ChannelEvent::Replied { accepted, .. } => next = accepted,
-                        ChannelEvent::Data(Stream::DATA) => {
-                            let len = channel.readable(Stream::DATA);
-                            channel.consume(Stream::DATA, len);
-                            next = !pings.receive();
-                            if !next {
-                                *result = Some(Ok(()));
-                            }
-                        }
-                        _ => {}
-                    }
-                }
-                if next {
-                    pings.send();
-                    channel
-                        .write(Stream::DATA, &[7])
-                        .map_err(io::Error::other)?;
-                }
-            }
-            ClientEvent::AuthenticationRefused { .. } => {
-                return Err(io::Error::other("permission denied"));
-            }
-            ClientEvent::Disconnected(error) => return Err(io::Error::other(error)),
-            _ => {}
-        }
+/// A client of ours.
+pub(crate) fn client(who: &str, [address, user, key, count]: [&str; 4]) -> io::Result<()> {
+    let key = PrivateKey::from_openssh(fs::read(key)?, None).map_err(io::Error::other)?;
+    let login = Login {
+        address: address.parse().map_err(io::Error::other)?,
+        user: user.to_owned(),
+        key: Arc::new(key),
+    };
+    let pings = Pings::new(count)?;
+    match who {
+        "mio" => mio::client(login, pings),
+        "tokio" => tokio::client(login, pings),
+        _ => blocking::client(login, pings),
     }
-    Ok(())
+}
+
+/// A server of ours with `cat` in the process, until it is ended.
+pub(crate) fn server(who: &str, host_key: &str, user_key: &str) -> io::Result<()> {
+    let host_key = PrivateKey::from_openssh(fs::read(host_key)?, None).map_err(io::Error::other)?;
+    let config = ServerConfig::new(vec![HostKey::Private(Arc::new(host_key))]);
+    let user_key = fs::read_to_string(user_key)?;
+    let (user_key, _) = PublicKey::from_openssh(user_key.trim()).map_err(io::Error::other)?;
+    match who {
+        "tokio" => tokio::server(config, user_key),
+        _ => blocking::server(config, user_key),
+    }
 }

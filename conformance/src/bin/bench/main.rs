@@ -66,11 +66,12 @@ channels   CPU of a message there and back on a connection with 10, 100 and 1,00
   --json FILE        write all figures and verdicts to FILE
   --cpu N            as for bulk
 
-connections   memory and CPU of idle authenticated connections with one open channel, on one ssh-mio thread at each end,
-       on loopback, connected at most 64 at a time. Keepalive is off. Statuses as above.
+connections   memory and CPU of idle authenticated connections with one open channel, on one thread at each end, with ssh-mio,
+       ssh-tokio and, up to 1000, russh, on loopback, connected at most 64 at a time. Keepalive is off. Statuses as above.
 
   --counts LIST      how many connections, the least first (default 1000,10000)
   --seconds N        for how long they are idle (default 30)
+  --only TEXT        only those whose name holds TEXT: mio, tokio, russh
   --json FILE        write all figures and verdicts to FILE
 
 handshakes   connections that log in with a key and have one command answered, 32 at a time: how many an end makes per second of
@@ -83,8 +84,8 @@ handshakes   connections that log in with a key and have one command answered, 3
   --openssh VERSION  9.2 (default, without ML-KEM) or 10.0
   --cpu N            as for bulk
 
-latency   one byte through `cat` and back, everything on one CPU: medians of the ssh-mio client, of OpenSSH's client, and of TCP
-       alone, with the ssh-mio server and OpenSSH's. Statuses as above.
+latency   one byte through `cat` and back, everything on one CPU: medians of TCP alone, of OpenSSH's client and of ours on each
+       adapter, with OpenSSH's server and with ours on each adapter. Statuses as above.
 
   --count N          how many bytes each (default 5000)
   --json FILE        write all figures and verdicts to FILE
@@ -302,16 +303,17 @@ fn pipeline_part(part: &str, arguments: &[String]) -> io::Result<()> {
         ("handshakes-processes", [_, count, program, arguments @ ..]) => {
             handshakes::processes(count, program, arguments)
         }
-        ("tcp-echo", []) => latency::tcp_echo(),
-        ("tcp-pings", [address, count]) => latency::tcp_pings(address, count),
-        ("mio-pings", [address, user, key, count]) => latency::mio_pings(address, user, key, count),
-        ("pipe-pings", [count, program, arguments @ ..]) => {
-            latency::pipe_pings(count, program, arguments)
+        ("latency-tcp-server", []) => latency::tcp_server(),
+        ("latency-tcp-client", [address, count]) => latency::tcp_client(address, count),
+        ("latency-process", [count, program, arguments @ ..]) => {
+            latency::process(count, program, arguments)
         }
-        ("mio-server", []) => connections::server(),
-        ("mio-client", [address, count]) => {
-            connections::client(address, count.parse().map_err(io::Error::other)?)
+        ("latency-server", [who, host_key, user_key]) => latency::server(who, host_key, user_key),
+        ("latency-client", [who, address, user, key, count]) => {
+            latency::client(who, [address, user, key, count])
         }
+        ("connections-server", [who]) => connections::server(who),
+        ("connections-client", [who, address, count]) => connections::client(who, address, count),
         _ => Err(io::Error::other("for bench's own use")),
     }
 }

@@ -477,7 +477,10 @@ fn streams_that_wait_for_the_window_are_told_when_it_opens() {
     pair.client.client(local).set_receive_window(65_536);
     let big = vec![0; 256 * 1024];
     while pair.server.server(peer).send_window() > 0 {
-        _ = pair.server.server(peer).write(Stream::DATA, &big);
+        // The remainder of the window is used when it is not given back for some time.
+        if pair.server.server(peer).write(Stream::DATA, &big).is_err() {
+            pair.wait(Duration::from_millis(10));
+        }
         pair.run();
         pair.server.events_of(peer);
     }
@@ -495,11 +498,20 @@ fn streams_that_wait_for_the_window_are_told_when_it_opens() {
     }
 }
 
+/// Nobody uses it until it is known that nobody does: a window is looked at now and then.
+fn let_it_be(pair: &mut Pair) {
+    pair.wait(Duration::from_secs(10));
+    pair.wait(Duration::from_secs(10));
+}
+
 /// Moves data to the client for so many round trips of 100 ms; all that the server may send arrives half of one later.
-fn bulk(pair: &mut Pair, [local, peer]: [ChannelId; 2], rounds: usize) {
+/// Says how small the window was meanwhile.
+fn bulk(pair: &mut Pair, [local, peer]: [ChannelId; 2], rounds: usize) -> u32 {
     let chunk = vec![0; 64 * 1024];
+    let mut least = u32::MAX;
     for _ in 0..rounds {
         pair.wait(Duration::from_millis(50));
+        least = least.min(pair.client.client(local).receive_window());
         loop {
             while pair.server.server(peer).write(Stream::DATA, &chunk).is_ok() {}
             if deliver(&mut pair.server, &mut pair.client, 64 * 1024).unwrap() == 0 {
@@ -508,8 +520,10 @@ fn bulk(pair: &mut Pair, [local, peer]: [ChannelId; 2], rounds: usize) {
             pair.client.client(local).consume(Stream::DATA, usize::MAX);
         }
         pair.wait(Duration::from_millis(50));
+        least = least.min(pair.client.client(local).receive_window());
         while deliver(&mut pair.client, &mut pair.server, 64 * 1024).unwrap() > 0 {}
     }
+    least
 }
 
 /// The window grows, and the reader's own pace is what stops it.
@@ -529,11 +543,10 @@ fn a_window_that_has_grown_shrinks_when_it_is_idle_and_grows_again_when_it_is_us
     bulk(&mut pair, [local, peer], 8);
     assert_eq!(pair.client.client(local).receive_window(), 32 * MIB);
     let busy = pair.client.channels.shared.budget(&pair.client.limits);
-    // It is in use.
-    bulk(&mut pair, [local, peer], 200);
-    assert_eq!(pair.client.client(local).receive_window(), 32 * MIB);
+    // It is in use, over several reviews.
+    assert_eq!(bulk(&mut pair, [local, peer], 250), 32 * MIB);
 
-    pair.wait(Duration::from_secs(25));
+    let_it_be(&mut pair);
     assert_eq!(pair.client.client(local).receive_window(), 2 * MIB);
     assert_eq!(pair.client.channels.poll_timeout(), None, "once");
     // What was granted cannot be taken back, so the budget has it back when it was used, and not at once.
@@ -567,7 +580,7 @@ fn who_uses_an_idle_window_fast_has_it_back_before_it_is_used_up() {
     let mut pair = Pair::new();
     let (local, peer) = pair.session();
     bulk(&mut pair, [local, peer], 8);
-    pair.wait(Duration::from_secs(25));
+    let_it_be(&mut pair);
     assert_eq!(pair.client.client(local).receive_window(), 2 << 20);
     bulk(&mut pair, [local, peer], 1);
     assert!(pair.client.client(local).receive_credit() > 30 << 20);
@@ -794,4 +807,121 @@ fn what_is_laid_out_for_now_is_not_copied_where_nothing_else_is_under_way() {
         pair.client.client(local).consume(Stream::DATA, usize::MAX);
     }
     assert_eq!(copied(), before);
+}
+
+/// Sends as much as the window takes; says how long the last data packet was.
+fn use_window(pair: &mut Pair, local: ChannelId) -> u32 {
+    let big = vec![0; 256 * 1024];
+    let mut last = 0;
+    while pair.client.client(local).write(Stream::DATA, &big).is_ok() {
+        for payload in pair.client.sent() {
+            last = msg::ChannelData::decode(&payload).unwrap().data.len() as u32;
+        }
+    }
+    pair.client.events_of(local);
+    pair.client.notices();
+    last
+}
+
+#[test]
+fn what_little_is_left_of_a_large_window_waits_for_more_and_is_used_when_none_comes() {
+    let mut pair = Pair::new();
+    let (local, _) = pair.session();
+    let packet = PACKET_DATA_LEN as u32;
+    let before = pair.client.client(local).send_window();
+    assert_eq!(use_window(&mut pair, local), packet);
+    let left = before % packet;
+    assert_eq!(pair.client.client(local).send_window(), left);
+    // The peer gives three packets of its own length back, as OpenSSH does.
+    pair.client.receive(&adjust(local, 3 * 32_768)).unwrap();
+    assert_eq!(pair.client.events_of(local), [ChannelEvent::Writable]);
+    assert_eq!(use_window(&mut pair, local), packet);
+    let left = (left + 3 * 32_768) % packet;
+    assert_eq!(pair.client.client(local).send_window(), left);
+    // A small message does not wait.
+    let small = pair.client.client(local).write(Stream::DATA, &[7; 100]);
+    assert_eq!(small, Ok(100));
+    pair.client.sent();
+    // Nor does anything when the peer wants to see its window used up.
+    use_window(&mut pair, local);
+    pair.client.wait(Duration::from_millis(9));
+    assert_eq!(pair.client.events_of(local), []);
+    pair.client.wait(Duration::from_millis(1));
+    assert_eq!(pair.client.events_of(local), [ChannelEvent::Writable]);
+    assert_eq!(use_window(&mut pair, local), left - 100);
+    assert_eq!(pair.client.client(local).send_window(), 0);
+    assert_eq!(pair.client.channels.poll_timeout(), None);
+}
+
+#[test]
+fn a_small_window_is_used_to_its_end() {
+    let mut pair = Pair::new();
+    let (local, _) = pair.session();
+    let mut end = pair.client;
+    let id = end
+        .with(|channels, cx| channels.open(OpenChannel::Session, cx))
+        .unwrap();
+    assert_ne!(id, local);
+    end.sent();
+    end.receives(&msg::ChannelOpenConfirmation {
+        recipient_channel: id.slot,
+        sender_channel: 5,
+        initial_window_size: 24_576,
+        maximum_packet_size: 32_768,
+        data: Rest(b""),
+    })
+    .unwrap();
+    let written = end.client(id).write(Stream::DATA, &[0; 40_000]);
+    assert_eq!(written, Ok(24_576));
+}
+
+#[test]
+fn a_draft_waits_for_a_window_that_takes_it_whole() {
+    let mut pair = Pair::new();
+    let (local, _) = pair.session();
+    let client = &mut pair.client;
+    let mut draft = crate::packet::Draft::new();
+    client.client(local).lay_out(Stream::DATA, &mut draft);
+    let before = copied();
+    for _ in 0..3 {
+        loop {
+            fill(&mut draft, 0, 2 * PACKET_DATA_LEN);
+            if client.client(local).send(Stream::DATA, &mut draft).is_err() {
+                break;
+            }
+            client.sent();
+        }
+        assert_eq!(draft.len(), 2 * PACKET_DATA_LEN, "nothing of it was sent");
+        client.receive(&adjust(local, 3 * 32_768)).unwrap();
+        assert_eq!(client.events_of(local), [ChannelEvent::Writable]);
+    }
+    assert_eq!(copied(), before);
+}
+
+#[test]
+fn a_draft_that_is_filled_in_one_piece_has_its_data_in_place() {
+    let mut pair = Pair::new();
+    let (local, peer) = pair.session();
+    let mut draft = crate::packet::Draft::new();
+    pair.server.server(peer).lay_out(Stream::DATA, &mut draft);
+    let lens = [0, 1, 2, 1_000, PACKET_DATA_LEN - 1, PACKET_DATA_LEN];
+    for len in lens
+        .into_iter()
+        .chain([PACKET_DATA_LEN + 1, 50_000, 2 * PACKET_DATA_LEN])
+    {
+        for (i, byte) in draft.whole().iter_mut().take(len).enumerate() {
+            *byte = (i % 251) as u8;
+        }
+        draft.fill_whole(len);
+        assert_eq!(draft.len(), len);
+        let sent = pair.server.server(peer).send(Stream::DATA, &mut draft);
+        assert_eq!(sent, Ok(len));
+        pair.run();
+        let mut received = Vec::new();
+        while let Some(taken) = pair.client.client(local).take(Stream::DATA) {
+            received.extend(taken.to_vec());
+        }
+        let expected: Vec<u8> = (0..len).map(|i| (i % 251) as u8).collect();
+        assert!(received == expected, "{len}");
+    }
 }

@@ -53,6 +53,18 @@ fn of_two_buffers_each_brings_what_was_read_into_it() {
     assert!(pair.client.is_authenticated(), "{:?}", pair.server.closed());
 }
 
+#[test]
+fn a_read_that_found_nothing_does_not_have_the_next_one_copied() {
+    let mut pair = Pair::default();
+    let bytes = first_words(&mut pair);
+    pair.server.handle_bytes(&bytes[..100], pair.now);
+    for _ in 0..3 {
+        let input = pair.server.take_input(Input::new()).unwrap();
+        assert!(input.held() > 0, "what waits for its rest is lent");
+        pair.server.handle_input(input, pair.now);
+    }
+}
+
 /// A server that knows one request about the connection, and a read full of that request.
 fn flooded() -> (Pair, Vec<u8>) {
     let mut server = ServerConfig::new(vec![host_key(KeyKind::Ed25519)]);

@@ -1,7 +1,9 @@
 //! From the first packet behind authentication on.
 
 use super::*;
+use crate::channel::OpenChannel;
 use crate::error::Misuse;
+use crate::log::{LogLevel, LogSubject};
 
 #[test]
 fn what_follows_success_in_the_same_read_is_taken() {
@@ -122,4 +124,33 @@ fn a_ping_of_ours_is_answered_with_its_bytes() {
     while pair.carry(usize::MAX) {}
     assert_eq!(pair.client.closed(), None);
     assert!(pair.client.poll_event().is_none());
+}
+
+#[test]
+fn the_log_tells_once_that_a_channel_is_closed_whoever_begins() {
+    for by_client in [true, false] {
+        let mut config = ClientConfig::new();
+        config.transport.log = LogLevel::Debug;
+        let mut pair = Pair::new(config, ServerConfig::new(vec![host_key(KeyKind::Ed25519)]));
+        pair.login();
+        let id = pair.client.open(OpenChannel::Session, pair.now).unwrap();
+        pair.carry(usize::MAX);
+        let mut theirs = None;
+        while let Some(event) = pair.server.poll_event() {
+            if let ServerEvent::OpenRequested(request) = event {
+                theirs = Some(pair.server.accept_open(request, b"").unwrap());
+            }
+        }
+        pair.carry(usize::MAX);
+        if by_client {
+            pair.client.channel(id).unwrap().close();
+        } else {
+            pair.server.channel(theirs.unwrap()).unwrap().close();
+        }
+        while pair.carry(usize::MAX) {}
+        let closed = std::iter::from_fn(|| pair.client.poll_log())
+            .filter(|record| matches!(record.subject, LogSubject::ChannelClosed(_)))
+            .count();
+        assert_eq!(closed, 1);
+    }
 }

@@ -67,13 +67,12 @@ pub(super) fn server(config: ServerConfig, user_key: PublicKey) -> io::Result<()
     })
 }
 
-pub(super) fn client(login: Login, count: usize) -> io::Result<()> {
-    let login = Arc::new(login);
+pub(super) fn client(login: &Arc<Login>, count: usize) -> io::Result<()> {
     let config = Arc::new(login.config.clone());
     runtime()?.block_on(async {
         let mut tasks = JoinSet::new();
         for index in 0..AT_ONCE {
-            let (login, config) = (Arc::clone(&login), Arc::clone(&config));
+            let (login, config) = (Arc::clone(login), Arc::clone(&config));
             tasks.spawn(async move {
                 for _ in 0..share(count, index) {
                     let options = ClientOptions::new(HostKeyPolicy::AcceptAny);
