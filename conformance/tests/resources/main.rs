@@ -83,6 +83,8 @@ const fn endless(config: &mut TransportConfig) {
     limits.bytes_before_auth = u64::MAX;
     limits.packets_before_auth = u64::MAX;
     config.deadlines.authentication = None;
+    // The peer exchanges keys when the test says so.
+    config.rekey.bytes = u64::MAX;
 }
 
 fn fresh<R: Usual>() -> Hostile<R> {
