@@ -571,6 +571,9 @@ impl<R: Role> Shared<R> {
         let result = act(&mut core);
         core.dispatch();
         core.call_driver();
+        if core.wakes.is_done() {
+            return (result, false);
+        }
         let wakes = std::mem::take(&mut core.wakes);
         drop(core);
         let woken = !wakes.is_empty();

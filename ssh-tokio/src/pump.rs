@@ -37,9 +37,11 @@ thread_local! {
 
 /// Gives a buffer to the connections of this worker. The largest one stays: it serves who says little as well as who says
 /// much, who would have to ask for a larger one each time.
-fn share(back: Option<Input>) {
-    let largest = [SPARE.take(), back].into_iter().flatten();
-    SPARE.set(largest.max_by_key(Input::capacity));
+fn share(back: Input) {
+    if back.capacity() > 0 {
+        let largest = [SPARE.take(), Some(back)].into_iter().flatten();
+        SPARE.set(largest.max_by_key(Input::capacity));
+    }
 }
 
 /// How far the end of the connection is.
@@ -88,8 +90,12 @@ pub(crate) struct Pump<T, R: Role> {
     /// When to give up: after the end, or after writing has failed.
     give_up: Option<Instant>,
     last_active: Instant,
+    /// The time of this turn.
+    now: Instant,
     sleep: Option<Pin<Box<Sleep>>>,
     armed: Option<Instant>,
+    /// The timer has our waker.
+    watched: bool,
     observers: Observers,
 }
 
@@ -99,6 +105,7 @@ where
     R: Role,
 {
     pub(crate) fn new(shared: Arc<Shared<R>>, io: T, observers: Observers) -> Self {
+        let at = now();
         Self {
             shared,
             io,
@@ -113,9 +120,11 @@ where
             mute: false,
             stage: Stage::Alive,
             give_up: None,
-            last_active: now(),
+            last_active: at,
+            now: at,
             sleep: None,
             armed: None,
+            watched: false,
             observers,
         }
     }
@@ -129,43 +138,47 @@ where
     ) -> Poll<()> {
         self.wake_up(cx);
         for turn in 1..=TURNS {
-            let mut progress = self.write(cx);
+            self.now = now();
+            self.prepare();
+            self.write(cx);
             let read = self.read(cx);
-            progress |= read != Read::Nothing;
             let attended = attend(cx).is_ready();
-            let started = std::mem::take(&mut self.shared.lock().drive.started);
+            let (started, over) = {
+                let mut core = self.shared.lock();
+                (std::mem::take(&mut core.drive.started), core.over.is_some())
+            };
             // Who was waited for is let run, while what was read is still in the processor's caches. What a new task writes
             // first leaves together with the reply to who asked for it.
             let leaves = read == Read::Awaited || started || turn == TURNS;
-            // While there is progress, another turn follows: the timers are looked at once.
-            if leaves || !progress {
-                progress |= self.timers(cx);
+            let finds_nothing = read == Read::Nothing;
+            // While something is read, another turn follows: the timers are looked at once.
+            if leaves || finds_nothing {
+                self.timers(cx);
             }
             self.observers.tell(&self.shared);
-            if self.end(cx, attended).is_ready() {
+            if self.end(cx, attended, over).is_ready() {
                 return Poll::Ready(());
             }
             if leaves {
                 break;
             }
-            if !progress && self.rest(cx) {
+            if finds_nothing && self.rest(cx) {
                 return Poll::Pending;
             }
         }
-        if self.stage == Stage::Alive && self.spare.capacity() > 0 {
-            // Other connections can use the buffer meanwhile.
-            share(Some(std::mem::take(&mut self.spare)));
-            self.rested = true;
-        }
+        // Other connections can use the buffer meanwhile.
+        share(std::mem::take(&mut self.spare));
+        self.rested = true;
         cx.waker().wake_by_ref();
         Poll::Pending
     }
 
-    fn wake_up(&self, cx: &Context<'_>) {
+    fn wake_up(&mut self, cx: &Context<'_>) {
         let mut core = self.shared.lock();
         core.drive.awake = true;
         let known = core.drive.waker.as_ref();
         if !known.is_some_and(|waker| waker.will_wake(cx.waker())) {
+            self.watched = false;
             let old = core.drive.waker.replace(cx.waker().clone());
             drop(core);
             drop(old);
@@ -193,12 +206,52 @@ where
         false
     }
 
-    /// Writes what there is, once. Says whether something came of it.
-    fn write(&mut self, cx: &mut Context<'_>) -> bool {
-        let mut progress = false;
-        if self.sent == self.out.len() && self.refill() {
-            progress = true;
+    /// What a turn needs of the state machine, under one lock: its output, which makes room there, and a buffer to read
+    /// into. Says whether there was output.
+    fn prepare(&mut self) -> bool {
+        let writes = self.sent == self.out.len();
+        let reads = self.input.is_none() && !self.eof && self.stage == Stage::Alive;
+        if !writes && !reads {
+            return false;
         }
+        let some = self.shared.act(|core| {
+            let some = writes && !core.conn.output().is_empty();
+            if some {
+                // It is not cleared: its length says how much of it need not be zeroed again.
+                core.conn.swap_output(&mut self.out);
+                if self.mute {
+                    self.out.clear();
+                }
+                self.sent = 0;
+                // Input that had no room for its replies was looked at now: some of it may have been answers.
+                core.waiters.wake(Wish::ROOM, &mut core.wakes);
+                core.dispatch();
+            }
+            if reads {
+                self.paused = !core.may_read();
+            }
+            if reads && !self.paused {
+                if std::mem::take(&mut self.rested) && self.spare.capacity() == 0 {
+                    self.spare = SPARE.take().unwrap_or_else(|| Input::with_capacity(SMALL));
+                }
+                match core.conn.take_input(std::mem::take(&mut self.spare)) {
+                    Ok(lent) => self.input = Some(lent),
+                    Err(spare) => {
+                        self.spare = spare;
+                        self.paused = true;
+                    }
+                }
+            }
+            some
+        });
+        if some {
+            self.last_active = self.now;
+        }
+        some
+    }
+
+    /// Writes what was taken, as far as the stream takes it.
+    fn write(&mut self, cx: &mut Context<'_>) {
         while self.sent < self.out.len() {
             let rest = self.out.get(self.sent..).unwrap_or_default();
             match Pin::new(&mut self.io).poll_write(cx, rest) {
@@ -207,8 +260,7 @@ where
                 Poll::Ready(Ok(len)) => {
                     self.sent += len;
                     self.unflushed = true;
-                    self.last_active = now();
-                    progress = true;
+                    self.last_active = self.now;
                 }
                 Poll::Ready(Err(error)) => self.write_failed(error),
             }
@@ -220,31 +272,6 @@ where
                 Poll::Ready(Err(error)) => self.write_failed(error),
             }
         }
-        progress
-    }
-
-    /// Takes the output of the state machine, which makes room there.
-    fn refill(&mut self) -> bool {
-        let mute = self.mute;
-        let (out, sent) = (&mut self.out, &mut self.sent);
-        let some = self.shared.act(|core| {
-            if core.conn.output().is_empty() {
-                return false;
-            }
-            // It is not cleared: its length says how much of it need not be zeroed again.
-            core.conn.swap_output(out);
-            if mute {
-                out.clear();
-            }
-            *sent = 0;
-            // Input that had no room for its replies was looked at now: some of it may have been answers.
-            core.waiters.wake(Wish::ROOM, &mut core.wakes);
-            true
-        });
-        if some {
-            self.last_active = now();
-        }
-        some
     }
 
     fn write_failed(&mut self, error: io::Error) {
@@ -260,27 +287,6 @@ where
 
     /// Reads once.
     fn read(&mut self, cx: &mut Context<'_>) -> Read {
-        if self.eof || self.stage != Stage::Alive {
-            return Read::Nothing;
-        }
-        if self.input.is_none() {
-            let mut core = self.shared.lock();
-            self.paused = !core.may_read();
-            if self.paused {
-                return Read::Nothing;
-            }
-            if std::mem::take(&mut self.rested) && self.spare.capacity() == 0 {
-                self.spare = SPARE.take().unwrap_or_else(|| Input::with_capacity(SMALL));
-            }
-            match core.conn.take_input(std::mem::take(&mut self.spare)) {
-                Ok(lent) => self.input = Some(lent),
-                Err(spare) => {
-                    self.spare = spare;
-                    self.paused = true;
-                    return Read::Nothing;
-                }
-            }
-        }
         let Some(mut input) = self.input.take() else {
             return Read::Nothing;
         };
@@ -291,10 +297,8 @@ where
         let mut failed = None;
         match result {
             Poll::Pending if input.filled().is_empty() => {
-                // Nothing of a packet is in it: others can use it meanwhile.
-                let at = self.last_active;
-                let back = self.shared.lock().conn.handle_input(input, at);
-                share(back);
+                // Nothing of a packet is in it: others can use it meanwhile, and the state machine need not know.
+                share(input);
                 self.rested = true;
                 return Read::Nothing;
             }
@@ -311,8 +315,8 @@ where
                 failed = Some(error);
             }
         }
-        self.last_active = now();
-        let (at, eof) = (self.last_active, self.eof);
+        self.last_active = self.now;
+        let (at, eof) = (self.now, self.eof);
         let ((back, authenticated), woken) = self.shared.act_and_tell(|core| {
             if let Some(error) = failed {
                 core.io_error.get_or_insert_with(|| error.into());
@@ -340,7 +344,7 @@ where
     fn timers(&mut self, cx: &mut Context<'_>) -> bool {
         let mut due = false;
         loop {
-            let at = now();
+            let at = self.now;
             if self.stage == Stage::Alive && self.give_up.is_some_and(|limit| limit <= at) {
                 // Writing has failed, and the peer says nothing that would end the connection.
                 self.give_up = None;
@@ -352,10 +356,7 @@ where
             if self.holds_buffers() && at >= self.last_active + IDLE {
                 self.release_buffers(at);
             }
-            let timeout = {
-                let core = self.shared.lock();
-                core.conn.poll_timeout()
-            };
+            let timeout = self.shared.lock().conn.poll_timeout();
             if timeout.is_some_and(|timeout| timeout <= at) {
                 self.shared.act(|core| {
                     core.conn.handle_timeout(at);
@@ -380,14 +381,20 @@ where
                     None => self.sleep = Some(Box::pin(tokio::time::sleep_until(instant))),
                 }
                 self.armed = Some(next);
+                self.watched = false;
             }
             let Some(sleep) = &mut self.sleep else {
                 return due;
             };
-            if sleep.as_mut().poll(cx).is_pending() {
+            if self.watched && !sleep.is_elapsed() {
+                return due;
+            }
+            self.watched = sleep.as_mut().poll(cx).is_pending();
+            if self.watched {
                 return due;
             }
             self.armed = None;
+            self.now = now();
         }
     }
 
@@ -415,21 +422,21 @@ where
     }
 
     /// The end, step by step.
-    fn end(&mut self, cx: &mut Context<'_>, attended: bool) -> Poll<()> {
+    fn end(&mut self, cx: &mut Context<'_>, attended: bool, over: bool) -> Poll<()> {
         if self.stage == Stage::Alive {
-            if self.shared.lock().over.is_none() {
+            if !over {
                 return Poll::Pending;
             }
             self.stage = Stage::Flushing;
-            self.give_up = Some(now() + LINGER);
+            self.give_up = Some(self.now + LINGER);
             self.input = None;
-            self.spare = Input::new();
+            share(std::mem::take(&mut self.spare));
             // A peer that is gone reads nothing more.
             self.mute |= self.eof;
             // The timer is set for the new deadline.
             self.timers(cx);
         }
-        if self.give_up.is_some_and(|limit| limit <= now()) {
+        if self.give_up.is_some_and(|limit| limit <= self.now) {
             self.stage = Stage::Done;
             return Poll::Ready(());
         }
@@ -437,7 +444,10 @@ where
             self.stage = match self.stage {
                 Stage::Alive => return Poll::Pending,
                 Stage::Flushing => {
-                    while self.write(cx) {}
+                    self.write(cx);
+                    while self.sent == self.out.len() && self.prepare() {
+                        self.write(cx);
+                    }
                     if self.sent < self.out.len() || self.unflushed {
                         return Poll::Pending;
                     }

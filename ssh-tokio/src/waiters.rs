@@ -150,6 +150,11 @@ impl Wakes {
         self.first[0].is_none()
     }
 
+    /// Whether there is nothing to wake or to drop either.
+    pub(crate) const fn is_done(&self) -> bool {
+        self.is_empty() && self.stale.is_empty()
+    }
+
     /// Wakes them. Never call it under the lock: a waker is code of others.
     pub(crate) fn wake(self) {
         for waker in self.first.into_iter().flatten().chain(self.more) {

@@ -86,7 +86,8 @@ impl fmt::Debug for HostKeyPolicy {
 /// ```
 pub struct ClientOptions {
     pub(super) policy: HostKeyPolicy,
-    pub(super) config: Arc<ClientConfig>,
+    /// `None`: the defaults, which are made when they are needed.
+    pub(super) config: Option<Arc<ClientConfig>>,
     pub(super) timeout: Option<Duration>,
     pub(super) banner: Option<OnBanner>,
     pub(super) log: Option<LogCallback>,
@@ -105,7 +106,7 @@ impl ClientOptions {
     pub fn new(policy: HostKeyPolicy) -> Self {
         Self {
             policy,
-            config: Arc::new(ClientConfig::new()),
+            config: None,
             timeout: None,
             banner: None,
             log: None,
@@ -120,7 +121,7 @@ impl ClientOptions {
     /// The protocol's own options: algorithms, limits, deadlines of its stages, keepalive.
     #[must_use]
     pub fn config(mut self, config: impl Into<Arc<ClientConfig>>) -> Self {
-        self.config = config.into();
+        self.config = Some(config.into());
         self
     }
 
@@ -226,7 +227,7 @@ impl ClientOptions {
             not(any(feature = "replay", feature = "keylog")),
             expect(unused_mut, reason = "what features add")
         )]
-        let mut config = Arc::clone(&self.config);
+        let mut config = self.config.clone().unwrap_or_default();
         #[cfg(feature = "replay")]
         if self.recording.is_some() {
             Arc::make_mut(&mut config).transport.record = true;
