@@ -30,6 +30,8 @@ use crate::wire::{Malformed, Reader, Writer};
 pub(crate) const USERAUTH_SERVICE: &str = "ssh-userauth";
 /// The service that a user is authenticated for (RFC 4254).
 pub(crate) const CONNECTION_SERVICE: &str = "ssh-connection";
+/// Room for what a request with a key that is not RSA holds.
+const USUAL_LEN: usize = 256;
 
 /// What authentication must know of the transport layer.
 #[derive(Debug, Clone, Copy)]
@@ -71,7 +73,7 @@ impl<'a> PublicKeyFields<'a> {
     }
 
     pub(crate) fn encode(&self) -> Vec<u8> {
-        let mut fields = Vec::new();
+        let mut fields = Vec::with_capacity(USUAL_LEN);
         let mut writer = Writer::new(&mut fields);
         writer
             .boolean(self.signature.is_some())
@@ -94,12 +96,12 @@ pub(crate) fn signed_data(
     algorithm: SignatureAlgorithm,
     key: &[u8],
 ) -> Vec<u8> {
-    let mut fields = Vec::new();
+    let mut fields = Vec::with_capacity(USUAL_LEN);
     Writer::new(&mut fields)
         .boolean(true)
         .string(algorithm.name().as_bytes())
         .string(key);
-    let mut data = Vec::new();
+    let mut data = Vec::with_capacity(USUAL_LEN);
     let mut writer = Writer::new(&mut data);
     writer.string(session_id);
     UserauthRequest {

@@ -76,36 +76,21 @@ pub(crate) fn local_kexinit(
     cookie: [u8; 16],
 ) -> Vec<u8> {
     let algorithms = &config.algorithms;
-    let mut kex: Vec<&str> = algorithms.kex.names().collect();
-    if first {
-        // RFC 8308 section 2.1 and strict-kex: "only in the first key exchange".
-        kex.extend(
-            EXT_INFO
-                .iter()
-                .filter(|(whose, _)| *whose == side)
-                .map(|(_, name)| *name),
-        );
-        kex.extend(
-            STRICT
-                .iter()
-                .filter(|(whose, _)| *whose == side)
-                .flat_map(|(_, names)| *names),
-        );
-    }
-    let join = |names: &mut dyn Iterator<Item = &'static str>| names.collect::<Vec<_>>().join(",");
-    let (kex, host_keys) = (
-        kex.join(","),
-        join(&mut host_keys.iter().map(|key| key.name())),
+    // RFC 8308 section 2.1 and strict-kex: "only in the first key exchange".
+    let ours = |whose: Side| first && whose == side;
+    let markers = EXT_INFO.iter().filter(|(whose, _)| ours(*whose));
+    let strict = STRICT.iter().filter(|(whose, _)| ours(*whose));
+    let kex = list(
+        algorithms
+            .kex
+            .names()
+            .chain(markers.map(|(_, name)| *name))
+            .chain(strict.flat_map(|(_, names)| *names)),
     );
-    let (ciphers, macs) = (
-        join(&mut algorithms.ciphers.names()),
-        join(&mut algorithms.macs.names()),
-    );
-    let compression = Compression::DEFAULT
-        .iter()
-        .map(|c| c.name())
-        .collect::<Vec<_>>()
-        .join(",");
+    let host_keys = list(host_keys.iter().map(|key| key.name()));
+    let ciphers = list(algorithms.ciphers.names());
+    let macs = list(algorithms.macs.names());
+    let compression = list(Compression::DEFAULT.iter().map(|c| c.name()));
     KexInit {
         cookie,
         kex_algorithms: NameList::new(&kex),
@@ -122,6 +107,18 @@ pub(crate) fn local_kexinit(
         reserved: 0,
     }
     .to_payload()
+}
+
+/// Names as they stand in a `name-list`.
+fn list<'n>(names: impl Iterator<Item = &'n str>) -> String {
+    let mut list = String::with_capacity(256);
+    for name in names {
+        if !list.is_empty() {
+            list.push(',');
+        }
+        list.push_str(name);
+    }
+    list
 }
 
 /// Negotiates. `side` is ours; it decides whose list is the client's, and who is named in an error.

@@ -12,6 +12,9 @@ pub mod transport;
 use crate::error::PeerError;
 use crate::wire::{Malformed, NameList, Reader, Writer};
 
+/// Most messages that are no data fit in so many bytes: their payload does not grow while it is written.
+const MOST_PAYLOADS: usize = 256;
+
 /// A message of the protocol: a number and fields.
 pub trait Message<'a>: Sized {
     /// The message number (RFC 4250 section 4.1).
@@ -25,7 +28,7 @@ pub trait Message<'a>: Sized {
 
     /// The message as the payload of a packet.
     fn to_payload(&self) -> Vec<u8> {
-        let mut payload = Vec::new();
+        let mut payload = Vec::with_capacity(MOST_PAYLOADS);
         self.encode(&mut Writer::new(&mut payload));
         payload
     }

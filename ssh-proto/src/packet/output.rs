@@ -174,6 +174,11 @@ impl Output {
         self.seal(|writer| message.encode(writer));
     }
 
+    /// A message of the transport layer that was encoded before.
+    pub(crate) fn encoded(&mut self, payload: &[u8]) {
+        self.seal(|writer| _ = writer.bytes(payload));
+    }
+
     /// An answer that the peer provoked. It leaves now, or behind the key exchange that is under way. When too many
     /// wait there, the peer is at fault: it goes on asking although it must answer our KEXINIT.
     pub(crate) fn reply<'m>(&mut self, message: &impl Message<'m>) -> Result<(), Error> {
@@ -241,13 +246,14 @@ impl Output {
     }
 
     /// As [`must`](Self::must), for a message with a secret in it: nowhere does a buffer grow that holds it in clear,
-    /// since that would leave a copy behind.
-    pub(crate) fn secret<'m>(&mut self, message: &impl Message<'m>) {
+    /// since that would leave a copy behind. `most` is what its payload takes at the most.
+    pub(crate) fn secret<'m>(&mut self, message: &impl Message<'m>, most: usize) {
         if self.gated {
             return self.hold(message);
         }
-        let mut payload = Vec::with_capacity(SECRET_LEN);
+        let mut payload = Vec::with_capacity(most);
         message.encode(&mut Writer::new(&mut payload));
+        debug_assert!(payload.len() <= most, "a secret in a buffer that grows");
         let payload = Secret::new(payload);
         self.buf.reserve(payload.len().saturating_add(SEALING));
         self.seal(|writer| _ = writer.bytes(payload.expose()));

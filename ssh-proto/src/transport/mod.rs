@@ -305,8 +305,7 @@ impl<R: Role> Transport<R> {
         cx.log.add(LogLevel::Debug, LogLayer::Transport, || {
             "KEXINIT sent".to_owned()
         });
-        cx.out
-            .transport(&KexInit::decode(&ours).map_err(|_| Error::Bug("our own KEXINIT"))?);
+        cx.out.encoded(&ours);
         cx.out.shut_gate();
         let guessed = if guess {
             R::Kex::guess(config, cx)?

@@ -174,7 +174,11 @@ pub struct NameList<'a>(&'a str);
 impl<'a> NameList<'a> {
     /// Reads the inside of a `name-list` string. Names are US-ASCII without control characters.
     pub fn parse(bytes: &'a [u8]) -> Result<Self, Malformed> {
-        if !bytes.iter().all(|byte| matches!(byte, 0x21..=0x7e)) {
+        // It does not stop at the first bad byte: so the compiler looks at many bytes at a time.
+        let good = bytes
+            .iter()
+            .fold(true, |good, byte| good & matches!(byte, 0x21..=0x7e));
+        if !good {
             return Err(Malformed::Encoding);
         }
         std::str::from_utf8(bytes)

@@ -82,10 +82,12 @@ impl ClientAuth {
             return Err(Misuse::Limit("password_len"));
         }
         let fields = secret_fields(None, &answers)?;
-        cx.out.secret(&UserauthInfoResponse {
+        let response = UserauthInfoResponse {
             num_responses: u32::try_from(answers.len()).unwrap_or(u32::MAX),
             responses: Rest(fields.expose()),
-        });
+        };
+        let most = REQUEST_OVERHEAD.saturating_add(fields.len());
+        cx.out.secret(&response, most);
         self.state = State::Waiting(Sent::Interactive);
         Ok(())
     }
@@ -313,12 +315,16 @@ impl ClientAuth {
             format!("trying {}", method.name())
         });
         // At most one attempt is under way, and its length was checked: it always has room.
-        cx.out.secret(&UserauthRequest {
+        let request = UserauthRequest {
             user_name: &self.user,
             service_name: CONNECTION_SERVICE,
             method_name: method.name(),
             method_fields: Rest(fields),
-        });
+        };
+        let most = REQUEST_OVERHEAD
+            .saturating_add(self.user.len())
+            .saturating_add(fields.len());
+        cx.out.secret(&request, most);
         self.state = State::Waiting(sent);
     }
 }
