@@ -387,6 +387,78 @@ mod tests {
     }
 
     #[test]
+    fn credit_is_due_at_a_quarter_of_the_window_and_never_for_less_than_three_packets_or_half() {
+        let cases = [
+            (0, None),
+            (1, Some(1)),
+            (1_000, Some(500)),
+            (256 * 1024, Some(3 * 32 * 1024)),
+            (MIB, Some(256 * 1024)),
+            (2 * MIB, Some(512 * 1024)),
+            (32 * MIB, Some(512 * 1024)),
+        ];
+        let now = crate::channel::tests::start();
+        for (size, due) in cases {
+            let mut window = RecvWindow::new(size);
+            assert!(!window.credit_due(), "{size}: nothing is owed");
+            assert!(window.arrived(size, now, &mut None));
+            let Some(due) = due else { continue };
+            window.consume(due - 1);
+            assert!(!window.credit_due(), "{size}: one byte less");
+            window.consume(1);
+            assert!(window.credit_due(), "{size}");
+        }
+    }
+
+    /// A window of 1,000 bytes that has grown to 4,000 and, since nobody used that much, was lowered again.
+    fn lowered() -> RecvWindow {
+        let mut window = RecvWindow::new(1_000);
+        window.grow(4_000);
+        assert_eq!(window.grant(crate::channel::tests::start()), 3_000);
+        assert!(window.begin_review());
+        assert!(window.review(), "it limited its sender");
+        assert!(!window.review(), "it did not");
+        assert_eq!((window.target(), window.debt()), (1_000, 3_000));
+        window
+    }
+
+    #[test]
+    fn a_lowered_window_is_due_when_a_whole_one_is_used_without_credit() {
+        let now = crate::channel::tests::start();
+        let mut window = lowered();
+        assert!(!window.is_due(), "nothing was used");
+        for (used, due) in [(999, false), (1, true)] {
+            assert!(window.arrived(used, now, &mut None));
+            window.consume(used);
+            assert!(
+                !window.credit_due(),
+                "what was granted too much is paid first"
+            );
+            assert_eq!(window.is_due(), due);
+        }
+        let mut fixed = lowered();
+        fixed.fix(1_000);
+        assert!(fixed.arrived(1_000, now, &mut None));
+        fixed.consume(1_000);
+        assert!(!fixed.is_due(), "it is not to grow");
+    }
+
+    #[test]
+    fn a_window_that_was_not_lowered_is_due_for_credit_only() {
+        let now = crate::channel::tests::start();
+        let mut window = RecvWindow::new(1_000);
+        for _ in 0..2 {
+            assert!(window.arrived(500, now, &mut None));
+            window.consume(500);
+            assert_eq!(window.grant(now), 500);
+        }
+        assert!(
+            !window.is_due(),
+            "a whole window was used, and nothing is owed"
+        );
+    }
+
+    #[test]
     fn a_window_beyond_32_bits_is_refused() {
         let mut window = SendWindow::new(u32::MAX, 1);
         assert!(window.add(0));

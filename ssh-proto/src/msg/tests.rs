@@ -123,6 +123,16 @@ fn an_error_names_message_and_field() {
 }
 
 #[test]
+fn the_last_argument_of_a_mode_counts() {
+    let modes: TerminalModes = [(Mode::ECHO, 1), (Mode::ISIG, 7), (Mode::ECHO, 0)]
+        .into_iter()
+        .collect();
+    assert_eq!(modes.get(Mode::ECHO), Some(0));
+    assert_eq!(modes.get(Mode::ISIG), Some(7));
+    assert_eq!(modes.get(Mode::ICANON), None);
+}
+
+#[test]
 fn undefined_modes_stop_the_parsing() {
     let modes = TerminalModes::decode(&[53, 0, 0, 0, 1, 160, 1, 2, 3]).unwrap();
     assert_eq!(modes.get(Mode::ECHO), Some(1));

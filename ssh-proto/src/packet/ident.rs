@@ -123,6 +123,23 @@ mod tests {
     }
 
     #[test]
+    fn an_incomplete_line_is_looked_at_when_there_is_something_new_to_say_of_it() {
+        let limits = Limits::default();
+        let reader = IdentReader::default();
+        let told = |bytes: &[u8], known| reader.is_told(bytes, known, &limits);
+        assert!(!told(b"SSH-2.0-name", 4), "no end, and not too long");
+        assert!(told(b"SSH-2.0-name\n", 8), "its end");
+        assert!(!told(b"hello\nand more", 8), "an end that was known");
+        assert!(told(b"SSH-2.0-name", 3), "whether it is a version");
+        let version = |len: usize| [b"SSH-".to_vec(), vec![b'x'; len - 4]].concat();
+        assert!(!told(&version(limits.version_line_len - 1), 8));
+        assert!(told(&version(limits.version_line_len), 8), "too long");
+        let greeting = vec![b'x'; limits.bytes_before_version + 1];
+        assert!(!told(&greeting[1..], 8));
+        assert!(told(&greeting, 8), "too much text");
+    }
+
+    #[test]
     fn both_line_ends_are_taken() {
         for line in [&b"SSH-2.0-x y\r\n"[..], b"SSH-2.0-x y\n"] {
             assert_eq!(

@@ -2,11 +2,13 @@ mod framing;
 
 use proptest::prelude::*;
 
-use super::keys::DirectionKeys;
+use super::draft::Draft;
+use super::keys::{DirectionKeys, Layout};
 use super::opener::{Opened, Opener};
 use super::output::Output;
 use super::sealer::{HEADER_LEN, Sealer};
 use crate::channel::Stream;
+use crate::channel::recv::counter::copied;
 use crate::crypto::cipher;
 use crate::crypto::drbg::{Drbg, Seed};
 use crate::crypto::mac::MacKey;
@@ -228,5 +230,17 @@ proptest! {
         let mut bytes = bytes;
         let _ = opener.open(&mut bytes, MAX);
         let _ = opener.open(&mut bytes, MAX);
+    }
+}
+
+#[test]
+fn what_is_read_in_one_piece_is_not_moved_when_it_is_one_packet() {
+    for room in [1, PACKET_DATA_LEN] {
+        let mut draft = Draft::new();
+        draft.lay_out_for(Layout::PLAIN, Stream::DATA, room);
+        assert_eq!(draft.whole().as_ptr(), draft.slices()[0].as_ptr());
+        let before = copied();
+        draft.fill_whole(room);
+        assert_eq!(copied(), before);
     }
 }

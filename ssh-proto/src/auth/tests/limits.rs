@@ -297,6 +297,22 @@ fn banners() {
 }
 
 #[test]
+fn a_configured_banner() {
+    for (len, kept) in [(16_383, 16_383), (16_384, 16_384), (16_385, 16_384)] {
+        let mut config = server_config();
+        config.banner = Some(text(len));
+        let mut server = ServerEnd::listening(config);
+        server.handle(&password_request("alice", "p")).unwrap();
+        let attempt = server.attempt();
+        server.refuse(attempt).unwrap();
+        server.wait().unwrap();
+        let sent = server.ways.sent();
+        let banner = UserauthBanner::decode(&sent[0]).unwrap();
+        assert_eq!(banner.message.len(), kept, "half of a packet");
+    }
+}
+
+#[test]
 fn auth_requests() {
     // The request for the service is the first of 128; one that is never an attempt counts as well.
     let probe = request("alice", "ssh-connection", "none", b"");

@@ -186,6 +186,9 @@ fn a_signature_is_made_outside() {
     let (mut pair, request) = external(&RSA);
     assert_eq!(request.key(), RSA.public());
     assert_eq!(request.purpose(), SignaturePurpose::UserAuthentication);
+    let shown = format!("{request:?}");
+    assert!(shown.contains("UserAuthentication") && shown.contains("algorithm"));
+    assert!(!shown.contains("data"), "{shown}");
     let made = RSA.sign(request.algorithm(), request.data()).unwrap();
     let (auth, ways) = (&mut pair.client.auth, &mut pair.client.ways);
     auth.supply_signature(request, Ok(&made), &mut ways.cx())

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::world::key;
 use super::{played, replay, start};
-use crate::auth::Credential;
+use crate::auth::{Credential, Proof};
 use crate::channel::{ChannelEvent, OpenChannel, Program, Stream};
 use crate::config::{ClientConfig, HostKey, Keepalive, ServerConfig};
 use crate::connection::event::{ClientEvent, ServerEvent};
@@ -179,6 +179,44 @@ fn the_end_of_a_blockade_is_an_event_of_the_recording() {
         },
     );
     assert!(text.contains("\nevent Unblocked\n"), "{text}");
+    replay(&text);
+}
+
+#[test]
+fn a_password_that_is_changed_replays() {
+    let mut config = ClientConfig::new();
+    config.transport.record = true;
+    let host_key = HostKey::Private(Arc::new(key(KeyKind::Ed25519)));
+    let now = start();
+    let mut client = Client::new(Arc::new(config), Seed::new([1; 32]), now);
+    let mut server = Server::new(
+        Arc::new(ServerConfig::new(vec![host_key])),
+        Seed::new([2; 32]),
+        now,
+    );
+    let old = Credential::password("old");
+    client.authenticate("alice", old, now).unwrap();
+    while !client.is_authenticated() {
+        let taken = server.handle_bytes(client.output(), now);
+        client.consume_output(taken);
+        let taken = client.handle_bytes(server.output(), now);
+        server.consume_output(taken);
+        match client.poll_event() {
+            Some(ClientEvent::HostKeyOffered(offer)) => client.accept_host_key(offer).unwrap(),
+            Some(ClientEvent::PasswordChangeRequested(change)) => client
+                .change_password(change, "old".into(), "new".into())
+                .unwrap(),
+            _ => {}
+        }
+        if let Some(ServerEvent::LoginAttempted(attempt)) = server.poll_event() {
+            match attempt.proof() {
+                Proof::PasswordChange { .. } => server.grant(attempt).unwrap(),
+                _ => server.require_password_change(attempt, "another").unwrap(),
+            }
+        }
+    }
+    let text = client.finish_recording().unwrap();
+    assert!(text.contains("change-password"), "{text}");
     replay(&text);
 }
 
