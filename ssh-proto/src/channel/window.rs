@@ -444,6 +444,28 @@ mod tests {
     }
 
     #[test]
+    fn a_window_of_which_a_whole_was_used_and_one_that_is_fixed_are_not_lowered() {
+        let now = crate::channel::tests::start();
+        let grown = || {
+            let mut window = RecvWindow::new(1_000);
+            window.grow(4_000);
+            window.grant(now);
+            assert!(window.begin_review());
+            window
+        };
+        let mut used = grown();
+        assert!(used.review(), "it limited its sender");
+        assert!(used.arrived(4_000, now, &mut None));
+        used.consume(4_000);
+        assert!(used.review(), "a whole one was used");
+        assert_eq!(used.target(), 4_000);
+        let mut fixed = grown();
+        fixed.fix(4_000);
+        assert!(!fixed.review(), "it is not looked at again");
+        assert_eq!(fixed.target(), 4_000);
+    }
+
+    #[test]
     fn a_window_that_was_not_lowered_is_due_for_credit_only() {
         let now = crate::channel::tests::start();
         let mut window = RecvWindow::new(1_000);

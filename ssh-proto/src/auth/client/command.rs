@@ -154,7 +154,8 @@ impl ClientAuth {
             Credential::Password(password) if password.len() > limits.password_len => {
                 return Err(Misuse::Limit("password_len"));
             }
-            Credential::Password(password) => password.len(),
+            // Before it stand a flag and its length.
+            Credential::Password(password) => password.len().saturating_add(5),
             Credential::PublicKey { key, .. } => self.check_key(key.public())?,
             Credential::External { key } => self.check_key(key)?,
             Credential::KeyboardInteractive { submethods } => submethods.len(),

@@ -297,6 +297,41 @@ fn banners() {
 }
 
 #[test]
+fn what_fits_in_a_packet_when_passwords_may_be_longer() {
+    let client = || {
+        let mut config = ClientConfig::new();
+        config.transport.limits.password_len = 40_000;
+        ClientEnd::accepted(config)
+    };
+    let too_long = Err(Misuse::Limit("a packet of 32 KiB"));
+    // 256 bytes are kept for names; before the password stand a flag and its length.
+    for (user, most) in [("a", 32_506), ("alice", 32_502)] {
+        let mut client = client();
+        let longer = Credential::password(text(most + 1));
+        assert_eq!(client.authenticate(user, longer), too_long);
+        assert!(client.ways.sent().is_empty());
+        let longest = Credential::password(text(most));
+        client.authenticate(user, longest).unwrap();
+        assert_eq!(client.ways.sent().len(), 1, "it leaves");
+    }
+    for (new, fits) in [(32_400, true), (32_401, false)] {
+        let mut client = client();
+        let old = Credential::password("old");
+        client.authenticate("alice", old).unwrap();
+        client.ways.sent();
+        client.handle(&change_wanted(0)).unwrap();
+        let Some(ClientAuthEvent::PasswordChangeRequested(change)) = client.event() else {
+            panic!("asked");
+        };
+        let (auth, ways) = (&mut client.auth, &mut client.ways);
+        let (old, new) = (text(103).into(), text(new).into());
+        let outcome = auth.change_password(change, old, new, &mut ways.cx());
+        assert_eq!(outcome, if fits { Ok(()) } else { too_long });
+        assert_eq!(ways.sent().len(), usize::from(fits));
+    }
+}
+
+#[test]
 fn a_configured_banner() {
     for (len, kept) in [(16_383, 16_383), (16_384, 16_384), (16_385, 16_384)] {
         let mut config = server_config();

@@ -171,14 +171,78 @@ fn a_refused_query_sends_no_signature_and_costs_no_attempt() {
 /// An external key, queried and accepted.
 fn external(key: &Arc<PrivateKey>) -> (Pair, SignatureRequest) {
     let mut pair = Pair::new(server_config());
+    let request = asked_outside(&mut pair, key);
+    (pair, request)
+}
+
+fn asked_outside(pair: &mut Pair, key: &Arc<PrivateKey>) -> SignatureRequest {
     pair.authenticate("alice", Credential::external(key.public().clone()));
     let offer = pair.server.offer();
     let (auth, ways) = (&mut pair.server.auth, &mut pair.server.ways);
     auth.accept_key(offer, &mut ways.cx()).unwrap();
     pair.run();
-    let request = signature(&mut pair);
+    let request = signature(pair);
     assert!(pair.client.auth.is_held());
-    (pair, request)
+    request
+}
+
+#[test]
+fn a_signature_for_another_connection_is_not_taken() {
+    let (mut pair, own) = external(&RSA);
+    let foreign = {
+        let mut pair = Pair::new(server_config());
+        // Two connections do not share a generator's state.
+        pair.client.ways.out.rng().fill(&mut [0; 1]);
+        asked_outside(&mut pair, &RSA)
+    };
+    let made = RSA.sign(foreign.algorithm(), foreign.data()).unwrap();
+    let (auth, ways) = (&mut pair.client.auth, &mut pair.client.ways);
+    let outcome = auth.supply_signature(foreign, Ok(&made), &mut ways.cx());
+    assert_eq!(outcome, Err(Misuse::StaleToken));
+    assert!(
+        auth.is_held() && ways.sent().is_empty(),
+        "it is still asked"
+    );
+    auth.supply_signature(own, Ok(&made), &mut ways.cx())
+        .unwrap();
+    assert_eq!(ways.sent().len(), 1);
+}
+
+#[test]
+fn a_password_change_for_another_question_is_not_taken() {
+    let mut pair = Pair::new(server_config());
+    pair.authenticate("alice", Credential::password("old"));
+    let attempt = pair.server.attempt();
+    let (auth, ways) = (&mut pair.server.auth, &mut pair.server.ways);
+    auth.require_password_change(attempt, "", &mut ways.cx())
+        .unwrap();
+    pair.run();
+    let own = change(&mut pair);
+    let foreign = PasswordChange::numbered(own.serial().wrapping_add(1));
+    let (auth, ways) = (&mut pair.client.auth, &mut pair.client.ways);
+    let outcome = auth.change_password(foreign, "old".into(), "new".into(), &mut ways.cx());
+    assert_eq!(outcome, Err(Misuse::StaleToken));
+    assert!(
+        auth.is_held() && ways.sent().is_empty(),
+        "it is still asked"
+    );
+    auth.change_password(own, "old".into(), "new".into(), &mut ways.cx())
+        .unwrap();
+    assert_eq!(ways.sent().len(), 1);
+}
+
+#[test]
+fn a_key_of_another_question_is_not_accepted() {
+    let mut pair = Pair::new(server_config());
+    pair.authenticate("alice", Credential::external(RSA.public().clone()));
+    let own = pair.server.offer();
+    let foreign = KeyOffer::numbered(own.serial().wrapping_add(1), RSA.public().clone());
+    let (auth, ways) = (&mut pair.server.auth, &mut pair.server.ways);
+    let outcome = auth.accept_key(foreign, &mut ways.cx());
+    assert_eq!(outcome, Err(Misuse::StaleToken));
+    assert!(ways.sent().is_empty(), "no PK_OK");
+    auth.accept_key(own, &mut ways.cx()).unwrap();
+    assert_eq!(ways.sent().len(), 1);
 }
 
 #[test]

@@ -112,7 +112,11 @@ impl ClientEnd {
 
     /// One that the server has accepted for the service.
     fn ready() -> Self {
-        let mut client = Self::new(ClientConfig::new());
+        Self::accepted(ClientConfig::new())
+    }
+
+    fn accepted(config: ClientConfig) -> Self {
+        let mut client = Self::new(config);
         client.auth.start(&mut client.ways.cx());
         client.ways.sent();
         client.handle(b"\x06\0\0\0\x0cssh-userauth").unwrap();
