@@ -36,6 +36,6 @@ mod tokio;
 pub mod world;
 
 pub use disturbed::{Disturbance, Fault};
-pub use play::{BACKENDS, Backend, play, play_disturbed};
+pub use play::{BACKENDS, Backend, play, play_disturbed, play_narrow};
 pub use script::*;
 pub use simulated::{NETWORKS, simulate};

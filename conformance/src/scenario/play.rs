@@ -6,6 +6,7 @@ use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rustix::net::sockopt::set_socket_send_buffer_size;
 use ssh_proto::{ClientConfig, ServerConfig};
 
 use super::disturbed::{Disturbance, Line};
@@ -61,7 +62,7 @@ impl Backend {
 
 /// Plays a scenario; what both sides saw. Panics when it hangs.
 pub fn play(scenario: &Scenario, client: Backend, server: Backend) -> Vec<String> {
-    play_over(scenario, client, server, None)
+    play_over(scenario, client, server, connected(), None)
 }
 
 /// The same with both sides on a stream that is disturbed. The core alone is not: its bytes are cut up elsewhere.
@@ -71,13 +72,24 @@ pub fn play_disturbed(
     server: Backend,
     disturbance: Disturbance,
 ) -> Vec<String> {
-    play_over(scenario, client, server, Some(disturbance))
+    play_over(scenario, client, server, connected(), Some(disturbance))
+}
+
+/// The same over a socket that has room for so few bytes that most writes are short, and the next one is not ready.
+pub fn play_narrow(scenario: &Scenario, client: Backend, server: Backend) -> Vec<String> {
+    let (near, far) = connected();
+    for stream in [&near, &far] {
+        // The system makes it as little as it may be.
+        set_socket_send_buffer_size(stream, 1).expect("a buffer");
+    }
+    play_over(scenario, client, server, (near, far), None)
 }
 
 fn play_over(
     scenario: &Scenario,
     client: Backend,
     server: Backend,
+    (near, far): (TcpStream, TcpStream),
     disturbance: Option<Disturbance>,
 ) -> Vec<String> {
     let scenario = Arc::new(scenario.clone());
@@ -85,7 +97,6 @@ fn play_over(
     let world = Arc::new(World::default());
     let side = |who| Side::new(who, Arc::clone(&scenario), Arc::clone(&world));
     let sides = [side(Who::Client), side(Who::Server)];
-    let (near, far) = connected();
     if scenario.cuts() {
         let wire = near.try_clone().expect("a second handle");
         world.set_scissors(move || {

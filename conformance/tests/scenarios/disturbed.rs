@@ -4,7 +4,7 @@
 
 use conformance::scenario::{
     Act, Backend, Deed, Disturbance, Fault, Login, Scenario, ask, bye, command, custom, exit, join,
-    open, play_disturbed, read_all, read_stderr, write, write_stderr,
+    open, play_disturbed, play_narrow, read_all, read_stderr, write, write_stderr,
 };
 
 use crate::compare;
@@ -14,18 +14,18 @@ const OWN: &str = "own@example.com";
 const EXPECTED: [&str; 6] = [
     "client: refused, publickey,password,keyboard-interactive; in; new keys; disconnected",
     "client both: opened; own@example.com \"please\": granted; data 3000 of server's; stderr 3000 of server's errors; exit 7; eof; closed",
-    "client cat: opened; data 20000 of client's; exit 0; eof; closed",
+    "client cat: opened; data 100000 of client's; exit 0; eof; closed",
     "server: password of alice refused; password of alice accepted; alice is in; disconnected by the peer: 11 \"\"",
     "server both: exec both granted; own@example.com \"please\" granted; closed",
-    "server cat: exec cat granted; data 20000 of client's; eof; closed",
+    "server cat: exec cat granted; data 100000 of client's; eof; closed",
 ];
 
 fn everything() -> Scenario {
     let cat = command("cat")
         .client([
-            write(10_000),
+            write(50_000),
             Act::Await("rekeyed"),
-            write(10_000),
+            write(50_000),
             Act::Eof,
         ])
         .client([read_all()])
@@ -111,4 +111,25 @@ fn calls_of_ssh_tokio_that_mostly_do_less_change_nothing() {
 #[test]
 fn calls_of_ssh_mio_that_mostly_do_less_change_nothing() {
     many_faults(Backend::Mio);
+}
+
+#[track_caller]
+fn through_a_narrow_socket(adapter: Backend) {
+    let seen = play_narrow(&everything(), adapter, adapter);
+    compare(&format!("{adapter:?}, narrow"), &seen, &EXPECTED);
+}
+
+#[test]
+fn a_socket_of_ssh_blocking_that_has_hardly_any_room_changes_nothing() {
+    through_a_narrow_socket(Backend::Blocking);
+}
+
+#[test]
+fn a_socket_of_ssh_tokio_that_has_hardly_any_room_changes_nothing() {
+    through_a_narrow_socket(Backend::Tokio);
+}
+
+#[test]
+fn a_socket_of_ssh_mio_that_has_hardly_any_room_changes_nothing() {
+    through_a_narrow_socket(Backend::Mio);
 }
