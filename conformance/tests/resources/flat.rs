@@ -1,4 +1,4 @@
-//! Memory is flat over repetitions of anything that may be repeated: the number is small here, and a million in
+//! Memory is flat over repetitions of anything that may be repeated: the number is small here, and a hundred thousand in
 //! `conformance/test` (`REPETITIONS`).
 
 use super::*;
