@@ -4,6 +4,7 @@
 //! connection's own thread (`calls`). Nothing here blocks.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::io;
 use std::sync::{Arc, Condvar, Weak};
 use std::time::Instant;
 
@@ -15,7 +16,7 @@ use ssh_proto::{
 
 use crate::Error;
 use crate::ExitStatus;
-use crate::driver::Reader;
+use crate::driver::{LINGER, Reader, earlier};
 
 /// Calls that wait for the connection's own thread; beyond it nothing is read. A peer cannot make this queue grow.
 const MAX_CALLS: usize = 64;
@@ -182,6 +183,8 @@ pub(crate) struct Core<R: Role> {
     pub(crate) write_edges: u64,
     /// Nothing can be written any more.
     pub(crate) mute: bool,
+    /// Until then the peer may still say what it said before it went away.
+    give_up: Option<Instant>,
     pub(crate) spare: Vec<u8>,
 
     // Who waits, and for what.
@@ -238,6 +241,7 @@ impl<R: Role> Core<R> {
             blocked: false,
             write_edges: 0,
             mute: false,
+            give_up: None,
             spare: Vec::new(),
             followers: 0,
             waiting: 0,
@@ -438,6 +442,26 @@ impl<R: Role> Core<R> {
     /// Whether the peer may be read: not while the connection's own thread is far behind.
     pub(crate) fn may_read(&self) -> bool {
         self.calls.len() < MAX_CALLS
+    }
+
+    /// Writing has failed. What the peer said before can still be read, and ends the connection; or else time does.
+    pub(crate) fn fall_silent(&mut self, error: io::Error) {
+        self.mute = true;
+        self.io_error.get_or_insert_with(|| error.into());
+        self.give_up.get_or_insert_with(|| Instant::now() + LINGER);
+    }
+
+    /// When something is due.
+    pub(crate) fn poll_timeout(&self) -> Option<Instant> {
+        earlier(self.conn.poll_timeout(), self.give_up)
+    }
+
+    /// Does what is due.
+    pub(crate) fn handle_timeout(&mut self, now: Instant) {
+        if self.give_up.take_if(|at| *at <= now).is_some() {
+            self.conn.handle_eof(now);
+        }
+        self.conn.handle_timeout(now);
     }
 
     /// Whether nothing is left to be written.

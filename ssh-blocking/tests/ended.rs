@@ -4,13 +4,19 @@ mod common;
 #[path = "common/open.rs"]
 mod open;
 
+use std::io::{self, Write};
+use std::net::Shutdown;
+use std::os::unix::net::UnixStream;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use common::{TestServer, config, keys, options};
 use ssh_blocking::ssh_proto::ForwardAddress;
 use ssh_blocking::ssh_proto::config::ClientConfig;
-use ssh_blocking::{Client, Error, PendingChannel, ServerConnection, ServerHandle, ssh_proto};
+use ssh_blocking::{
+    Client, Error, PendingChannel, ServerConnection, ServerHandle, Transport, ssh_proto,
+};
 
 struct Both {
     _handle: ServerHandle,
@@ -103,6 +109,63 @@ fn accepting_a_channel_after_the_end_says_why_the_connection_ended() {
     let error = opening.join().unwrap().unwrap_err();
     assert!(
         matches!(error, Error::Connection(ssh_proto::Error::LocallyClosed)),
+        "{error:?}"
+    );
+}
+
+/// A writer that breaks when it is told to.
+struct Brittle {
+    writer: UnixStream,
+    broken: Arc<AtomicBool>,
+}
+
+impl Write for Brittle {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.broken.load(Ordering::Relaxed) {
+            return Err(io::ErrorKind::BrokenPipe.into());
+        }
+        self.writer.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn a_half_that_can_no_longer_be_written_to_ends_the_connection_though_the_other_says_nothing() {
+    let (ours, theirs) = UnixStream::pair().unwrap();
+    let (server, _connections) = open::server();
+    let serving = std::thread::spawn(move || server.serve_stream(theirs, None));
+    let broken = Arc::new(AtomicBool::new(false));
+    let writer = Brittle {
+        writer: ours.try_clone().unwrap(),
+        broken: Arc::clone(&broken),
+    };
+    let closing = ours.try_clone().unwrap();
+    let pair = Transport::pair(ours, writer).on_close(move || _ = closing.shutdown(Shutdown::Both));
+    let client = Client::connect_stream(pair, options()).unwrap();
+    let key = Arc::clone(&keys().1);
+    assert!(client.auth_public_key("user", key).unwrap().success());
+    broken.store(true, Ordering::Relaxed);
+    let (tell, told) = mpsc::channel();
+    std::thread::spawn(move || tell.send(client.open_session().map(drop)).unwrap());
+    let outcome = told.recv_timeout(Duration::from_secs(30)).expect("an end");
+    let error = outcome.unwrap_err();
+    assert!(
+        matches!(&error, Error::Io(error) if error.kind() == io::ErrorKind::BrokenPipe),
+        "{error:?}"
+    );
+    serving.join().unwrap().unwrap_err();
+}
+
+#[test]
+fn a_socket_that_can_no_longer_be_written_to_ends_the_connection_though_the_peer_says_nothing() {
+    let (ours, theirs) = UnixStream::pair().unwrap();
+    theirs.shutdown(Shutdown::Read).unwrap();
+    let error = Client::connect_stream(ours, options()).unwrap_err();
+    assert!(
+        matches!(&error, Error::Io(error) if error.kind() == io::ErrorKind::BrokenPipe),
         "{error:?}"
     );
 }

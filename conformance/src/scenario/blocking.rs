@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::future::ready;
 use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::net::Shutdown;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use std::time::Duration;
 use ssh_blocking::{
     AuthOutcome, Channel, ChannelEvents, Child, Client, ClientOptions, Error, ExitStatus, Handler,
     HostKeyPolicy, OpenVerdict, PendingChannel, Server, ServerChannel, ServerConnection,
-    ServerOptions, Session, Task, Verdict,
+    ServerOptions, Session, Task, Transport, Verdict,
 };
 use ssh_proto::error::DisconnectReason;
 use ssh_proto::key::PublicKey;
@@ -21,6 +21,7 @@ use ssh_proto::{
     WindowSize,
 };
 
+use super::disturbed::{Disturbed, Line};
 use super::link::{
     BoxFuture, CUT, Chan, Event, Failure, Link, Opened, Outcome, Tell, block_on, ending, told,
 };
@@ -30,7 +31,7 @@ use super::side::{Opening, Reaction, Script, Side};
 use crate::pair::user_key;
 
 /// Plays the client's side.
-pub(super) fn client(side: Arc<Side>, stream: TcpStream, config: ClientConfig) {
+pub(super) fn client(side: Arc<Side>, line: Line, config: ClientConfig) {
     let (opens, requests, globals, shows) = (
         Arc::clone(&side),
         Arc::clone(&side),
@@ -49,7 +50,7 @@ pub(super) fn client(side: Arc<Side>, stream: TcpStream, config: ClientConfig) {
             requests.requested(id, &custom(name, data)).is_granted()
         })
         .check_global_request(move |name, data| globals.global(name, data));
-    let client = Client::connect_stream(stream, options).expect("a key exchange");
+    let client = Client::connect_stream(transport(line), options).expect("a key exchange");
     side.attach(Arc::new(ClientLink {
         client,
         forwards: Mutex::default(),
@@ -58,12 +59,26 @@ pub(super) fn client(side: Arc<Side>, stream: TcpStream, config: ClientConfig) {
 }
 
 /// Plays the server's side.
-pub(super) fn server(side: Arc<Side>, stream: TcpStream, config: ServerConfig) {
+pub(super) fn server(side: Arc<Side>, line: Line, config: ServerConfig) {
     let handled = Arc::clone(&side);
     let options = ServerOptions::new(config, move |_| Handles(Arc::clone(&handled)));
     // How it ends is in the log.
-    _ = Server::new(options).serve_stream(stream, None);
+    _ = Server::new(options).serve_stream(transport(line), None);
     block_on(side.done());
+}
+
+fn transport(line: Line) -> Transport {
+    let Some(disturbance) = line.disturbance else {
+        return line.stream.try_into().expect("a socket");
+    };
+    let half = || line.stream.try_clone().expect("another handle");
+    let (reader, writer, closing) = (half(), half(), half());
+    Transport::pair(
+        Disturbed::blocking(reader, disturbance),
+        Disturbed::blocking(writer, disturbance),
+    )
+    // It fails when the peer was faster.
+    .on_close(move || _ = closing.shutdown(Shutdown::Both))
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

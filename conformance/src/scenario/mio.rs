@@ -1,14 +1,16 @@
 //! The backend `ssh-mio`: one session, and the core that it lends.
 
-use std::net::TcpStream;
+use std::io::ErrorKind;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Wake, Waker};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use ssh_mio::mio::{self, Events, Interest, Poll, Token};
-use ssh_mio::{ReadBuffer, Session, seed};
+use ssh_mio::{ReadBuffer, Session, Transport, seed};
 use ssh_proto::{ClientConfig, ClientRole, Connection, Role, ServerConfig, ServerRole};
 
+use super::disturbed::{Disturbed, Line};
 use super::hub::{Core, Hub, HubRole};
 use super::side::Side;
 
@@ -16,13 +18,13 @@ const SESSION: Token = Token(0);
 const BELL: Token = Token(1);
 
 /// Plays the client's side.
-pub(super) fn client(side: Arc<Side>, stream: TcpStream, config: ClientConfig) {
-    run::<ClientRole>(side, stream, Arc::new(config));
+pub(super) fn client(side: Arc<Side>, line: Line, config: ClientConfig) {
+    run::<ClientRole>(side, line, Arc::new(config));
 }
 
 /// Plays the server's side.
-pub(super) fn server(side: Arc<Side>, stream: TcpStream, config: ServerConfig) {
-    run::<ServerRole>(side, stream, Arc::new(config));
+pub(super) fn server(side: Arc<Side>, line: Line, config: ServerConfig) {
+    run::<ServerRole>(side, line, Arc::new(config));
 }
 
 /// Gets the loop out of waiting for events.
@@ -34,7 +36,7 @@ impl Wake for Bell {
     }
 }
 
-impl<R: Role> Core<R> for Session<R> {
+impl<R: Role, S: Transport> Core<R> for Session<R, S> {
     fn poll_event(&mut self) -> Option<R::Event> {
         Self::poll_event(self)
     }
@@ -44,10 +46,27 @@ impl<R: Role> Core<R> for Session<R> {
     }
 }
 
-fn run<R: HubRole>(side: Arc<Side>, stream: TcpStream, config: Arc<R::Config>) {
-    stream.set_nonblocking(true).expect("non-blocking");
-    let stream = mio::net::TcpStream::from_std(stream);
-    let mut session = Session::<R>::new(stream, config, seed().expect("a seed"), Instant::now());
+fn run<R: HubRole>(side: Arc<Side>, line: Line, config: Arc<R::Config>) {
+    line.stream.set_nonblocking(true).expect("non-blocking");
+    let stream = mio::net::TcpStream::from_std(line.stream);
+    match line.disturbance {
+        None => run_on::<R, _>(side, stream, &AtomicBool::new(false), config),
+        Some(disturbance) => {
+            let stream = Disturbed::new(stream, disturbance);
+            let ready = stream.readiness();
+            run_on::<R, _>(side, stream, &ready, config);
+        }
+    }
+}
+
+/// `ready`: the stream was not ready and is again.
+fn run_on<R: HubRole, S: Transport>(
+    side: Arc<Side>,
+    stream: S,
+    ready: &AtomicBool,
+    config: Arc<R::Config>,
+) {
+    let mut session = Session::<R, S>::new(stream, config, seed().expect("a seed"), Instant::now());
     let mut poll = Poll::new().expect("a poll");
     let registry = poll.registry();
     let bell = mio::Waker::new(registry, BELL).expect("a waker");
@@ -64,14 +83,20 @@ fn run<R: HubRole>(side: Arc<Side>, stream: TcpStream, config: Arc<R::Config>) {
         if hub.is_done() && session.is_finished() {
             return;
         }
+        if ready.swap(false, Ordering::Relaxed) {
+            // What is ready already is announced anew.
+            poll.registry()
+                .reregister(&mut session, SESSION, Interest::READABLE)
+                .expect("a registration");
+        }
         let deadline = session.deadline();
         let wait = if session.wants_attention() {
-            Some(std::time::Duration::ZERO)
+            Some(Duration::ZERO)
         } else {
             deadline.map(|at| at.saturating_duration_since(now))
         };
         match poll.poll(&mut events, wait) {
-            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
             polled => polled.expect("events"),
         }
         let now = Instant::now();

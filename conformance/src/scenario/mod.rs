@@ -18,8 +18,10 @@
 //! | `play` | two backends joined by a socket, each in any role |
 //! | `blocking`, `tokio`, `mio` | the adapters as backends |
 //! | `socket` | the core alone on a socket |
+//! | `disturbed` | a socket whose calls do less than they should |
 
 mod blocking;
+mod disturbed;
 pub mod hub;
 pub mod link;
 pub mod log;
@@ -33,6 +35,7 @@ mod socket;
 mod tokio;
 pub mod world;
 
-pub use play::{BACKENDS, Backend, play};
+pub use disturbed::{Disturbance, Fault};
+pub use play::{BACKENDS, Backend, play, play_disturbed, play_narrow};
 pub use script::*;
 pub use simulated::{NETWORKS, simulate};

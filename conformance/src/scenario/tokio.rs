@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::future::ready;
-use std::net::TcpStream;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -18,8 +17,10 @@ use ssh_tokio::{
     Handler, HostKeyPolicy, OpenVerdict, PendingChannel, Server, ServerChannel, ServerConnection,
     ServerOptions, Session, Task, Verdict,
 };
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::TcpStream;
 
+use super::disturbed::{Disturbed, Line};
 use super::link::{
     BoxFuture, CUT, Chan, Event, Failure, Link, Opened, Outcome, Tell, ending, told,
 };
@@ -29,7 +30,7 @@ use super::side::{Opening, Reaction, Script, Side};
 use crate::pair::user_key;
 
 /// Plays the client's side.
-pub(super) fn client(side: Arc<Side>, stream: TcpStream, config: ClientConfig) {
+pub(super) fn client(side: Arc<Side>, line: Line, config: ClientConfig) {
     let (opens, requests, globals, shows) = (
         Arc::clone(&side),
         Arc::clone(&side),
@@ -48,7 +49,7 @@ pub(super) fn client(side: Arc<Side>, stream: TcpStream, config: ClientConfig) {
             requests.requested(id, &custom(name, data)).is_granted()
         })
         .check_global_request(move |name, data| globals.global(name, data));
-    on_a_runtime(stream, async |stream| {
+    on_a_runtime(line, async |stream| {
         let connected = Client::connect_stream(stream, options).await;
         let (client, driver) = connected.expect("a key exchange");
         let driver = driver.spawn();
@@ -63,17 +64,23 @@ pub(super) fn client(side: Arc<Side>, stream: TcpStream, config: ClientConfig) {
 }
 
 /// Plays the server's side.
-pub(super) fn server(side: Arc<Side>, stream: TcpStream, config: ServerConfig) {
+pub(super) fn server(side: Arc<Side>, line: Line, config: ServerConfig) {
     let handled = Arc::clone(&side);
     let options = ServerOptions::new(config, move |_| Handles(Arc::clone(&handled)));
-    on_a_runtime(stream, async |stream| {
+    on_a_runtime(line, async |stream| {
         // How it ends is in the log.
         _ = Server::new(options).serve_stream(stream, None).await;
         side.done().await;
     });
 }
 
-fn on_a_runtime(stream: TcpStream, run: impl AsyncFnOnce(tokio::net::TcpStream)) {
+/// A stream as it is, or one that is disturbed.
+trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Duplex for T {}
+
+fn on_a_runtime(line: Line, run: impl AsyncFnOnce(Box<dyn Duplex>)) {
+    let stream = line.stream;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -81,7 +88,12 @@ fn on_a_runtime(stream: TcpStream, run: impl AsyncFnOnce(tokio::net::TcpStream))
     runtime.block_on(async {
         stream.set_nonblocking(true).expect("non-blocking");
         stream.set_nodelay(true).expect("TCP_NODELAY");
-        run(tokio::net::TcpStream::from_std(stream).expect("a stream")).await;
+        let stream = TcpStream::from_std(stream).expect("a stream");
+        run(match line.disturbance {
+            None => Box::new(stream),
+            Some(disturbance) => Box::new(Disturbed::new(stream, disturbance)),
+        })
+        .await;
     });
 }
 

@@ -1,8 +1,10 @@
-//! Memory is flat over repetitions of anything that may be repeated: the number is small here, and a million in
+//! Memory is flat over repetitions of anything that may be repeated: the number is small here, and a hundred thousand in
 //! `conformance/test` (`REPETITIONS`).
 
 use super::*;
 use conformance::hostile::request;
+use ssh_proto::Error;
+use ssh_proto::error::PeerError;
 use ssh_proto::msg::connection::*;
 use ssh_proto::msg::transport::*;
 use ssh_proto::msg::{Message, Rest};
@@ -199,11 +201,12 @@ fn channels<R: Usual>(p: &mut Hostile<R>, times: u64) {
             });
         });
     }
-    if R::IS_CLIENT {
+    // Of stderr, and of types that nobody reads.
+    for data_type_code in [1, 0, 7] {
         flat("EXTENDED_DATA", times, p, |p, _| {
             _ = p.says(&ChannelExtendedData {
                 recipient_channel,
-                data_type_code: 1,
+                data_type_code,
                 data: b"data",
             });
         });
@@ -219,6 +222,28 @@ fn channels<R: Usual>(p: &mut Hostile<R>, times: u64) {
             flat("CHANNEL_REQUEST", times, p, |p, _| _ = p.says(&request));
         }
     }
+    let accepted = ChannelSuccess { recipient_channel }.to_payload();
+    let refused = ChannelFailure { recipient_channel }.to_payload();
+    let id = *p.manners.channels.last().expect("a channel");
+    for reply in [&accepted, &refused] {
+        flat("the reply to a CHANNEL_REQUEST", times, p, |p, _| {
+            p.cost
+                .act(&mut p.conn, |conn| {
+                    let mut channel = conn.channel(id).expect("a channel");
+                    channel.request("x", b"data", true)
+                })
+                .expect("room");
+            p.carry();
+            p.say(reply);
+        });
+    }
+    for reply in [&accepted, &refused, &vec![81], &vec![82]] {
+        flat("a reply to nothing", times, p, |p, _| _ = p.say(reply));
+    }
+    // Again and again: see below.
+    flat("EOF", times, p, |p, _| {
+        _ = p.says(&ChannelEof { recipient_channel })
+    });
     p.says(&ChannelClose { recipient_channel });
 }
 
@@ -232,6 +257,37 @@ fn memory_of_a_client_is_flat_over_any_repetition() {
 fn memory_of_a_server_is_flat_over_any_repetition() {
     let _alone = alone();
     both::<ServerRole>();
+}
+
+fn repeated_eof<R: Usual>() {
+    let mut peer = Hostile::<R>::open(R::config());
+    peer.says(&ChannelOpen {
+        channel_type: if R::IS_CLIENT { OWN } else { "session" },
+        sender_channel: 1,
+        initial_window_size: 0,
+        maximum_packet_size: 32_768,
+        data: Rest(b""),
+    });
+    let recipient_channel = ChannelOpenConfirmation::decode(peer.confirmation())
+        .expect("a channel")
+        .sender_channel;
+    peer.says(&ChannelEof { recipient_channel });
+    let events = peer.manners.events;
+    for again in 1..=1_000 {
+        peer.says(&ChannelEof { recipient_channel });
+        assert_eq!(peer.closed(), None, "said {again} times again");
+    }
+    assert_eq!(peer.manners.events, events);
+    peer.says(&ChannelEof { recipient_channel });
+    let limit = PeerError::Limit("messages that nobody asked for");
+    assert_eq!(peer.closed(), Some(&Error::Peer(limit)));
+}
+
+#[test]
+fn an_eof_says_nothing_new_a_thousand_times_and_once_more_ends_the_connection() {
+    let _alone = alone();
+    repeated_eof::<ClientRole>();
+    repeated_eof::<ServerRole>();
 }
 
 #[test]

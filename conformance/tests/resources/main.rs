@@ -5,6 +5,7 @@ mod before_auth;
 mod before_bytes;
 mod flat;
 mod owed;
+mod users;
 mod work;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};

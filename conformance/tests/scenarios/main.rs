@@ -1,18 +1,23 @@
 //! Scenarios of one client and one server: described once, played by the bare core over several networks in memory and
-//! over a real loopback socket, and by every pair of backends that a socket can join, in both roles. Whoever plays them,
-//! both sides must see the same.
+//! over a real loopback socket, and by every pair of backends that a socket can join, in both roles; by each adapter also
+//! over a stream that is disturbed. Whoever plays them, both sides must see the same.
 
 mod auth;
 mod channels;
 mod data;
+mod disturbed;
 mod ending;
 mod forwarding;
 mod own;
 mod rekey;
 mod sessions;
 
-use conformance::scenario::{BACKENDS, NETWORKS, Scenario, play, simulate};
+use conformance::scenario::{
+    BACKENDS, Backend, Disturbance, NETWORKS, Scenario, play, play_disturbed, simulate,
+};
 use conformance::wire::Network;
+
+const ADAPTERS: [Backend; 3] = [Backend::Blocking, Backend::Tokio, Backend::Mio];
 
 /// Plays a scenario everywhere; both sides must see what is expected: a line for the connection and one for each channel.
 #[track_caller]
@@ -36,6 +41,11 @@ fn everywhere(scenario: &Scenario, expected: &str) {
             let what = format!("{client:?} client, {server:?} server");
             compare(&what, &play(scenario, client, server), &expected);
         }
+    }
+    for adapter in ADAPTERS {
+        let disturbance = Disturbance::Drawn(0);
+        let seen = play_disturbed(scenario, adapter, adapter, disturbance);
+        compare(&format!("{adapter:?}, disturbed"), &seen, &expected);
     }
 }
 

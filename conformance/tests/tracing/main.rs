@@ -2,6 +2,7 @@
 //! in them.
 
 mod recorder;
+mod servers;
 
 use std::io::Write;
 use std::net::SocketAddr;

@@ -44,8 +44,9 @@ pub(crate) use socket::Reader;
 const DOZE: Duration = Duration::from_millis(1);
 /// After so much idle time the buffers are given back.
 const IDLE: Duration = Duration::from_secs(1);
-/// How long a connection that has ended tries to get its last bytes out, and to let the peer read them.
-const LINGER: Duration = Duration::from_secs(2);
+/// How long a connection that has ended tries to get its last bytes out, and to let the peer read them; and how long one that
+/// can no longer write waits for what ends it.
+pub(crate) const LINGER: Duration = Duration::from_secs(2);
 
 pub(crate) type Guard<'a, R> = MutexGuard<'a, Core<R>>;
 pub(crate) type LogCallback = Box<dyn FnMut(&LogRecord) + Send>;
@@ -293,7 +294,7 @@ impl<R: Role> Shared<R> {
         let mut until = deadline;
         if matches!(self.link, Link::Pair) {
             // The writing thread may be stuck in a write: then the timers are ours.
-            until = earlier(until, core.conn.poll_timeout());
+            until = earlier(until, core.poll_timeout());
         }
         core.count(interest, true);
         core = match until {
@@ -329,7 +330,7 @@ impl<R: Role> Shared<R> {
             self.wake_driver();
         }
         if let Some(polling) = core.polling
-            && let Some(timeout) = core.conn.poll_timeout()
+            && let Some(timeout) = core.poll_timeout()
             && polling.until.is_none_or(|until| timeout < until)
         {
             self.wake_driver();
@@ -359,10 +360,10 @@ impl<R: Role> Shared<R> {
 
     /// Runs the timers that are due.
     fn timers(&self, core: &mut Core<R>) {
-        if let Some(timeout) = core.conn.poll_timeout() {
+        if let Some(timeout) = core.poll_timeout() {
             let now = Instant::now();
             if timeout <= now {
-                core.conn.handle_timeout(now);
+                core.handle_timeout(now);
                 core.relieve();
                 core.dispatch();
             }

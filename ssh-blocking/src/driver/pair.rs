@@ -7,7 +7,7 @@ use std::time::Instant;
 use ssh_proto::{Input, Role};
 
 use crate::core::{Attendant, Call};
-use crate::transport::Pair;
+use crate::transport::{Pair, uninterrupted};
 
 use super::{IDLE, LINGER, Shared};
 
@@ -35,11 +35,9 @@ impl<R: Role> Shared<R> {
                     && let Err(error) = pair
                         .writer
                         .write_all(&bytes)
-                        .and_then(|()| pair.writer.flush())
+                        .and_then(|()| uninterrupted(|| pair.writer.flush()))
                 {
-                    let mut core = self.lock();
-                    core.mute = true;
-                    core.io_error.get_or_insert_with(|| error.into());
+                    self.lock().fall_silent(error);
                 }
                 bytes.clear();
                 continue;
@@ -50,7 +48,6 @@ impl<R: Role> Shared<R> {
             core.attendant = Attendant::Dozing;
             let now = Instant::now();
             let timeout = core
-                .conn
                 .poll_timeout()
                 .map_or(LINGER * 1000, |at| at.saturating_duration_since(now));
             let (core, result) = self
@@ -90,12 +87,7 @@ impl<R: Role> Shared<R> {
             };
             drop(core);
             let room = input.unfilled().len();
-            let result = loop {
-                match reader.read(input.unfilled()) {
-                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                    result => break result,
-                }
-            };
+            let result = uninterrupted(|| reader.read(input.unfilled()));
             core = self.lock();
             let now = Instant::now();
             let mut ended = false;

@@ -112,11 +112,7 @@ impl<R: Role> Shared<R> {
                     // told again.
                     core.blocked = edges == core.write_edges;
                 }
-                Err(error) => {
-                    // What the peer said before it went away can still be read, and ends the connection.
-                    core.mute = true;
-                    core.io_error.get_or_insert_with(|| error.into());
-                }
+                Err(error) => core.fall_silent(error),
             }
             core.dispatch();
         }
@@ -170,7 +166,7 @@ impl<R: Role> Shared<R> {
                 core.conn.handle_eof(now);
             }
         } else {
-            let until = earlier(until, core.conn.poll_timeout());
+            let until = earlier(until, core.poll_timeout());
             core.polling = Some(Polling {
                 until,
                 by_attendant,

@@ -26,6 +26,8 @@ pub(super) fn verify(
     }
     let signature = reader.string().field("signature")?;
     reader.finish().field("signature")?;
+    // Hashing it is the work that follows from its length.
+    crate::steps::count_bytes(message.len());
     let verdict = match key {
         Numbers::Ed25519(public) => sign::verify_ed25519(public, message, signature),
         Numbers::Ecdsa(curve, point) => {
