@@ -166,9 +166,12 @@ where
                 return Poll::Pending;
             }
         }
-        // Other connections can use the buffer meanwhile.
-        share(std::mem::take(&mut self.spare));
-        self.rested = true;
+        if self.spare.capacity() > 0 {
+            // Other connections can use the buffer meanwhile. Without one the state machine has kept what was read, and
+            // lends a block of the same size next time.
+            share(std::mem::take(&mut self.spare));
+            self.rested = true;
+        }
         cx.waker().wake_by_ref();
         Poll::Pending
     }
