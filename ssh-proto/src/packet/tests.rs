@@ -3,6 +3,7 @@ mod framing;
 use proptest::prelude::*;
 
 use super::draft::Draft;
+use super::input::Input;
 use super::keys::{DirectionKeys, Layout};
 use super::opener::{Opened, Opener};
 use super::output::Output;
@@ -243,4 +244,14 @@ fn what_is_read_in_one_piece_is_not_moved_when_it_is_one_packet() {
         draft.fill_whole(room);
         assert_eq!(copied(), before);
     }
+}
+
+#[test]
+fn a_buffer_knows_which_state_it_was_lent_for_until_it_is_cleared() {
+    let mut input = Input::new();
+    assert_eq!(input.edition(), 0, "of no state");
+    input.lend(b"start", 7);
+    assert_eq!((input.edition(), input.held()), (7, 5));
+    input.clear();
+    assert_eq!((input.edition(), input.held()), (0, 0));
 }

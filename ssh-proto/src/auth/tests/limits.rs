@@ -332,6 +332,45 @@ fn what_fits_in_a_packet_when_passwords_may_be_longer() {
 }
 
 #[test]
+fn a_round_of_prompts_that_fills_a_packet() {
+    // 17 bytes are the number, four lengths and the count.
+    for (len, fits) in [(32_751, true), (32_752, false)] {
+        let mut server = listening();
+        server.handle(&interactive_request("alice")).unwrap();
+        let attempt = server.attempt();
+        let round = PromptRound {
+            instruction: text(len),
+            ..PromptRound::default()
+        };
+        let outcome = server.auth.prompt(attempt, &round, &mut server.ways.cx());
+        let too_long = Err(Misuse::Limit("a packet of 32 KiB"));
+        assert_eq!(outcome, if fits { Ok(()) } else { too_long });
+    }
+}
+
+#[test]
+fn texts_for_the_user_when_they_may_be_longer() {
+    for (len, fits) in [(16_384, true), (16_385, false)] {
+        let mut config = server_config();
+        config.transport.limits.text_len = 40_000;
+        let mut server = ServerEnd::listening(config);
+        server.handle(&password_request("alice", "p")).unwrap();
+        let expected = if fits {
+            Ok(())
+        } else {
+            Err(Misuse::Limit("text_len"))
+        };
+        let (auth, ways) = (&mut server.auth, &mut server.ways);
+        let banner = auth.banner(&text(len), &mut ways.cx());
+        assert_eq!(banner, expected, "half of a packet");
+        let attempt = server.attempt();
+        let (auth, ways) = (&mut server.auth, &mut server.ways);
+        let prompt = auth.require_password_change(attempt, &text(len), &mut ways.cx());
+        assert_eq!(prompt, expected);
+    }
+}
+
+#[test]
 fn a_configured_banner() {
     for (len, kept) in [(16_383, 16_383), (16_384, 16_384), (16_385, 16_384)] {
         let mut config = server_config();

@@ -232,15 +232,17 @@ fn a_password_change_for_another_question_is_not_taken() {
 }
 
 #[test]
-fn a_key_of_another_question_is_not_accepted() {
+fn a_key_of_another_question_is_neither_accepted_nor_refused() {
     let mut pair = Pair::new(server_config());
     pair.authenticate("alice", Credential::external(RSA.public().clone()));
     let own = pair.server.offer();
-    let foreign = KeyOffer::numbered(own.serial().wrapping_add(1), RSA.public().clone());
+    let foreign = || KeyOffer::numbered(own.serial().wrapping_add(1), RSA.public().clone());
     let (auth, ways) = (&mut pair.server.auth, &mut pair.server.ways);
-    let outcome = auth.accept_key(foreign, &mut ways.cx());
+    let outcome = auth.accept_key(foreign(), &mut ways.cx());
     assert_eq!(outcome, Err(Misuse::StaleToken));
-    assert!(ways.sent().is_empty(), "no PK_OK");
+    let outcome = auth.refuse_key(foreign(), &mut ways.cx());
+    assert_eq!(outcome, Err(Misuse::StaleToken));
+    assert!(ways.sent().is_empty(), "neither PK_OK nor FAILURE");
     auth.accept_key(own, &mut ways.cx()).unwrap();
     assert_eq!(ways.sent().len(), 1);
 }
