@@ -248,10 +248,22 @@ fn what_is_read_in_one_piece_is_not_moved_when_it_is_one_packet() {
 
 #[test]
 fn a_buffer_knows_which_state_it_was_lent_for_until_it_is_cleared() {
-    let mut input = Input::new();
+    let mut input = Input::with_capacity(16);
     assert_eq!(input.edition(), 0, "of no state");
     input.lend(b"start", 7);
     assert_eq!((input.edition(), input.held()), (7, 5));
+    let shown = format!("{input:?}");
+    assert!(
+        shown.contains("filled: 5") && !shown.contains("116"),
+        "{shown}"
+    );
     input.clear();
     assert_eq!((input.edition(), input.held()), (0, 0));
+}
+
+#[test]
+fn only_a_buffer_that_was_gathered_of_pieces_is_one_that_nobody_reads_into() {
+    assert!(Input::of_pieces(vec![1, 2]).is_of_pieces());
+    assert!(!Input::from(vec![1, 2]).is_of_pieces());
+    assert!(!Input::with_capacity(2).is_of_pieces());
 }
