@@ -14,7 +14,7 @@ pub struct ReadBuffer {
 }
 
 impl ReadBuffer {
-    /// A buffer of 128 KiB.
+    /// A buffer of [`Input::DEFAULT_CAPACITY`].
     pub fn new() -> Self {
         Self::with_capacity(Input::DEFAULT_CAPACITY)
     }

@@ -5,10 +5,10 @@ mod common;
 use std::time::Duration;
 
 use common::{Guest, MIB, Work, World, noise};
-use ssh_mio::ssh_proto::{ChannelId, Error, OpenChannel, Program, Stream};
+use ssh_mio::ssh_proto::{ChannelId, Error, Input, OpenChannel, Program, Stream};
 
 /// What one turn reads, and what the read before it may have left.
-const SHARE: usize = 256 * 1024 + 128 * 1024;
+const SHARE: usize = 256 * 1024 + Input::DEFAULT_CAPACITY;
 
 fn flood(command: &str) -> Guest {
     let mut guest = Guest::new(vec![Work::new(command)]);

@@ -284,8 +284,9 @@ pub(crate) const FIRST_WINDOW: u32 = 2 * 1024 * 1024;
 pub(crate) const SURE_WINDOW: RangeInclusive<u32> = 1024..=64 * 1024;
 /// Refusals that may wait behind open questions, for each question that may be open and one more.
 pub(crate) const REFUSALS_PER_QUESTION: usize = 64;
-/// Blocks kept for the next read: what a reader and a few slow channels have in use at once.
-pub(crate) const SPARE_BLOCKS: usize = 4;
+/// Blocks kept for the next reads, for a second at the most: no fewer than a reader fills before a consumer has its turn
+/// again, with the first window full. Memory that is given back and asked for anew costs as much as half the decryption.
+pub(crate) const SPARE_BLOCKS: usize = 32;
 /// So much dead memory in blocks that hold unread data is tolerated, in bytes, or as much as there is unread data when
 /// that is more. Three of the largest blocks: compacting any sooner would copy more than it frees.
 pub(crate) const BLOCK_WASTE: usize = 384 * 1024;

@@ -28,8 +28,9 @@ pub struct Input {
 }
 
 impl Input {
-    /// How much a reader asks for where it has no reason to ask for something else.
-    pub const DEFAULT_CAPACITY: usize = 128 * 1024;
+    /// How much a reader asks for where it has no reason to ask for something else: four packets with 32 KiB of data each
+    /// fill it, whatever the cipher, so that no start of a fifth has to be copied to the next buffer.
+    pub const DEFAULT_CAPACITY: usize = 128 * 1024 + 512;
 
     /// A buffer without memory: a connection that is handed it gives one of its own when it has one.
     pub const fn new() -> Self {

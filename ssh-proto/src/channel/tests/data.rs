@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::channel::recv::counter::copied;
-use crate::limits::PACKET_DATA_LEN;
+use crate::limits::{PACKET_DATA_LEN, SPARE_BLOCKS};
 
 fn adjust(channel: ChannelId, bytes_to_add: u32) -> Vec<u8> {
     msg::ChannelWindowAdjust {
@@ -121,6 +121,27 @@ fn trimming_keeps_unread_data_and_little_else() {
     let footprint = pair.client.footprint();
     assert!(footprint < 5_200, "{footprint}");
     assert_eq!(pair.client.client(local).chunk(Stream::DATA), sent);
+}
+
+#[test]
+fn the_blocks_of_a_burst_serve_the_next_one_up_to_a_bound() {
+    let mut pair = Pair::new();
+    let (local, peer) = pair.session();
+    pair.client.channels.trim();
+    // One packet in each block, until the window is full.
+    while pair
+        .server
+        .server(peer)
+        .write(Stream::DATA, &[0; PACKET_DATA_LEN])
+        .is_ok()
+    {
+        deliver(&mut pair.server, &mut pair.client, 1).unwrap();
+    }
+    let mut channel = pair.client.client(local);
+    assert!(channel.readable(Stream::DATA) > SPARE_BLOCKS * PACKET_DATA_LEN);
+    channel.consume(Stream::DATA, usize::MAX);
+    let spare = std::iter::from_fn(|| pair.client.channels.spare());
+    assert_eq!(spare.count(), SPARE_BLOCKS);
 }
 
 #[test]
