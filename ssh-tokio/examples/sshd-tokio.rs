@@ -45,6 +45,7 @@ use tokio::net::unix::pipe;
 use tokio::process::{Child, Command};
 use tokio::runtime::Builder;
 use tokio::sync::mpsc;
+use tokio::task::JoinSet;
 
 /// The pipes of a command hold so much: fewer switches between it and this process.
 const PIPE_LEN: usize = 256 * 1024;
@@ -447,12 +448,13 @@ fn on_pipes(mut process: Command, signals: Signals) -> io::Result<Task> {
     let mut stderr = pipe::Receiver::from_owned_fd(stderr.into())?;
     Ok(Task::new(async move |channel: ServerChannel| {
         let mut errors = channel.stderr();
-        let feed = async {
+        // A task of its own: whatever comes wakes it alone. It ends with this one.
+        let mut feed = JoinSet::new();
+        let input = channel.clone();
+        feed.spawn(async move {
             // The command may end without having read everything.
-            _ = channel.copy_to(&mut stdin).await;
-            drop(stdin);
-            std::future::pending::<()>().await;
-        };
+            _ = input.copy_to(&mut stdin).await;
+        });
         // When the channel is gone first, the pipes are closed, and the command gets SIGPIPE if it goes on writing.
         let output = async {
             _ = channel.copy_from(&mut stdout).await;
@@ -462,14 +464,8 @@ fn on_pipes(mut process: Command, signals: Signals) -> io::Result<Task> {
             _ = errors.copy_from(&mut stderr).await;
             drop(stderr);
         };
-        let work = async {
-            let ((), (), status) = tokio::join!(output, complaints, finish(child, signals, None));
-            status
-        };
-        tokio::select! {
-            status = work => status,
-            () = feed => ExitStatus::Missing,
-        }
+        let ((), (), status) = tokio::join!(output, complaints, finish(child, signals, None));
+        status
     }))
 }
 

@@ -65,7 +65,7 @@ enum Stage {
 enum Read {
     Nothing,
     Something,
-    /// Tasks were woken that had waited for it.
+    /// Tasks were woken that had waited for it, and are to run before more is read.
     Awaited,
 }
 
@@ -336,7 +336,10 @@ where
             // More is coming than this buffer takes: the state machine gives a larger one.
             self.spare = Input::new();
         }
-        if woken {
+        // After a long read that took all there was, nothing is left to read before others run: the next turn finds that
+        // out, and the driver need not come back for it.
+        let drained = len < room && len > SMALL;
+        if woken && !drained {
             Read::Awaited
         } else {
             Read::Something

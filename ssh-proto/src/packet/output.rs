@@ -33,8 +33,6 @@ const WORTH_A_PACKET: usize = 512;
 const DATA_FIELDS_LEN: usize = 13;
 /// What sealing adds to a payload at the most: header, padding, MAC.
 const SEALING: usize = HEADER_LEN + 32 + 64;
-/// The longest payload with a secret in it: what every peer takes (RFC 4253 section 6.1).
-const SECRET_LEN: usize = 32 * 1024;
 /// What a peer is answerable for of an answer that has data of the caller's in it.
 pub(crate) const BARE_ANSWER: usize = 64;
 
@@ -196,7 +194,7 @@ impl Output {
             return Ok(());
         }
         let before = self.held.len();
-        self.hold(message);
+        self.hold(&message.to_payload());
         let len = self.held.len().saturating_sub(before);
         self.provoked = self.provoked.saturating_add(len.min(provoked));
         if self.provoked > self.max_held {
@@ -215,7 +213,7 @@ impl Output {
             return Err(Misuse::Blocked);
         }
         if self.gated {
-            self.hold(message);
+            self.hold(&message.to_payload());
         } else {
             self.seal(|writer| message.encode(writer));
         }
@@ -239,7 +237,7 @@ impl Output {
     /// A message that the caller's own state bounds, such as EOF: only while [`is_open`](Self::is_open).
     pub(crate) fn must<'m>(&mut self, message: &impl Message<'m>) {
         if self.gated {
-            self.hold(message);
+            self.hold(&message.to_payload());
         } else {
             self.seal(|writer| message.encode(writer));
         }
@@ -248,13 +246,13 @@ impl Output {
     /// As [`must`](Self::must), for a message with a secret in it: nowhere does a buffer grow that holds it in clear,
     /// since that would leave a copy behind. `most` is what its payload takes at the most.
     pub(crate) fn secret<'m>(&mut self, message: &impl Message<'m>, most: usize) {
-        if self.gated {
-            return self.hold(message);
-        }
         let mut payload = Vec::with_capacity(most);
         message.encode(&mut Writer::new(&mut payload));
         debug_assert!(payload.len() <= most, "a secret in a buffer that grows");
         let payload = Secret::new(payload);
+        if self.gated {
+            return self.hold(payload.expose());
+        }
         self.buf.reserve(payload.len().saturating_add(SEALING));
         self.seal(|writer| _ = writer.bytes(payload.expose()));
     }
@@ -419,15 +417,13 @@ impl Output {
         self.failed.take()
     }
 
-    fn hold<'m>(&mut self, message: &impl Message<'m>) {
+    /// Keeps a message until the key exchange is over.
+    fn hold(&mut self, payload: &[u8]) {
         if self.ended {
             return;
         }
-        // A password may be among them.
-        let mut payload = Vec::with_capacity(SECRET_LEN);
-        message.encode(&mut Writer::new(&mut payload));
-        let payload = Secret::new(payload);
         let len = payload.len().saturating_add(4);
+        // A password may be among them: what grows is wiped.
         if self.held.capacity().saturating_sub(self.held.len()) < len {
             let room = self.held.len().max(len).saturating_mul(2);
             crate::steps::count_bytes(self.held.len());
@@ -436,7 +432,7 @@ impl Output {
             self.held.zeroize();
             self.held = larger;
         }
-        Writer::new(&mut self.held).string(payload.expose());
+        Writer::new(&mut self.held).string(payload);
     }
 
     fn seal(&mut self, encode: impl FnOnce(&mut Writer<'_>)) {

@@ -128,17 +128,22 @@ fn the_blocks_of_a_burst_serve_the_next_one_up_to_a_bound() {
     let mut pair = Pair::new();
     let (local, peer) = pair.session();
     pair.client.channels.trim();
-    // One packet in each block, until the window is full.
+    pair.client
+        .client(local)
+        .set_receive_window(4 * 1024 * 1024);
+    pair.run();
+    // Two packets in each block, until the window is full.
+    let two = 2 * PACKET_DATA_LEN;
     while pair
         .server
         .server(peer)
-        .write(Stream::DATA, &[0; PACKET_DATA_LEN])
+        .write(Stream::DATA, &vec![0; two])
         .is_ok()
     {
-        deliver(&mut pair.server, &mut pair.client, 1).unwrap();
+        deliver(&mut pair.server, &mut pair.client, 64 * 1024).unwrap();
     }
     let mut channel = pair.client.client(local);
-    assert!(channel.readable(Stream::DATA) > SPARE_BLOCKS * PACKET_DATA_LEN);
+    assert!(channel.readable(Stream::DATA) > SPARE_BLOCKS * two);
     channel.consume(Stream::DATA, usize::MAX);
     let spare = std::iter::from_fn(|| pair.client.channels.spare());
     assert_eq!(spare.count(), SPARE_BLOCKS);
