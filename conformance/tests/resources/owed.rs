@@ -143,6 +143,29 @@ fn replies_behind_a_key_exchange_that_the_peer_does_not_answer_have_a_bound() {
     defers::<ServerRole>();
 }
 
+fn defers_cheaply<R: Usual>() {
+    for which in 0..7 {
+        let mut peer = open::<R>();
+        let channel = channel(&mut peer);
+        let (name, question) = questions::<R>(channel).swap_remove(which);
+        let now = peer.now;
+        peer.conn.rekey(now).expect("an open connection");
+        peer.cost.take_largest_look();
+        for _ in 0..20 {
+            assert!(peer.say(&question));
+            let look = peer.cost.take_largest_look();
+            assert!(look <= 8 * 1024, "{name}: {look} bytes for one reply");
+        }
+    }
+}
+
+#[test]
+fn a_reply_behind_a_key_exchange_takes_the_memory_that_it_needs() {
+    let _alone = alone();
+    defers_cheaply::<ClientRole>();
+    defers_cheaply::<ServerRole>();
+}
+
 #[test]
 fn before_authentication_less_may_be_owed() {
     let _alone = alone();
