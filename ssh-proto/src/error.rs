@@ -438,6 +438,29 @@ mod tests {
     }
 
     #[test]
+    fn what_is_malformed_is_named_with_its_message_and_field() {
+        for (problem, text) in [
+            (Malformed::Truncated, "truncated"),
+            (Malformed::Trailing, "followed by bytes that do not belong"),
+            (Malformed::TooLong, "too long"),
+            (Malformed::Negative, "a negative number"),
+            (
+                Malformed::Encoding,
+                "not in the required character encoding",
+            ),
+            (Malformed::Value, "of an impossible value"),
+        ] {
+            let error = PeerError::Malformed {
+                message: 31,
+                field: "Q_S",
+                problem,
+            };
+            let named = format!("message 31: field \"Q_S\" is {text}");
+            assert_eq!(error.to_string(), named);
+        }
+    }
+
+    #[test]
     fn text_of_the_peer_cannot_steer_a_terminal() {
         assert_eq!(printable(b"a\x1b[2Jb\r\n\x07", 64), "a\\u{1b}[2Jb\n\\u{7}");
         assert_eq!(printable("x\u{202e}y".as_bytes(), 64), "x\\u{202e}y");

@@ -66,6 +66,16 @@ fn seal(sealer: &mut Sealer, payload: &[u8]) -> Vec<u8> {
 }
 
 #[test]
+fn four_packets_of_32_kib_fill_a_buffer_whatever_protects_them() {
+    for protection in protections() {
+        // CHANNEL_DATA: number, channel, length, data.
+        let packet = seal(&mut pair(protection).0, &[94; 1 + 4 + 4 + 32 * 1024]);
+        let left = Input::DEFAULT_CAPACITY - 4 * packet.len();
+        assert!(left < 512, "{protection:?}: {left} bytes are left");
+    }
+}
+
+#[test]
 fn a_packet_is_opened_as_it_was_sealed_whatever_its_length() {
     for protection in protections() {
         let (mut sealer, mut opener) = pair(protection);

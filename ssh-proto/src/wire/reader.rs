@@ -211,9 +211,3 @@ impl<'a> NameList<'a> {
         self.0
     }
 }
-
-impl fmt::Display for NameList<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.0)
-    }
-}
