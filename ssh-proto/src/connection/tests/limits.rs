@@ -143,11 +143,12 @@ fn bytes_before_auth() {
 
 #[test]
 fn idle_messages() {
-    // IGNORE, UNIMPLEMENTED, DEBUG, and a number that nobody knows.
-    let kinds: [&[u8]; 4] = [
+    // IGNORE, UNIMPLEMENTED, DEBUG, USERAUTH_REQUEST when the user is authenticated, and a number that nobody knows.
+    let kinds: [&[u8]; 5] = [
         b"\x02\0\0\0\0",
         b"\x03\0\0\0\0",
         b"\x04\0\0\0\0\0\0\0\0\0",
+        b"\x32",
         b"\xc8",
     ];
     for kind in kinds {
