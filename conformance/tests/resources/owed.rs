@@ -153,8 +153,9 @@ fn defers_cheaply<R: Usual>() {
         peer.cost.take_largest_look();
         for _ in 0..20 {
             assert!(peer.say(&question));
+            // What waits is moved to twice the room now and then: the longest replies, PONGs, come to 5 KiB.
             let look = peer.cost.take_largest_look();
-            assert!(look <= 8 * 1024, "{name}: {look} bytes for one reply");
+            assert!(look <= 16 * 1024, "{name}: {look} bytes for one reply");
         }
     }
 }
