@@ -285,7 +285,7 @@ pub(crate) const SURE_WINDOW: RangeInclusive<u32> = 1024..=64 * 1024;
 /// Refusals that may wait behind open questions, for each question that may be open and one more.
 pub(crate) const REFUSALS_PER_QUESTION: usize = 64;
 /// Blocks kept for the next reads, for a second at the most: no fewer than a reader fills before a consumer has its turn
-/// again, with the first window full. Memory that is given back and asked for anew costs as much as half the decryption.
+/// again, with the first window full. Memory that is given back and asked for anew costs more than half of what decryption does.
 pub(crate) const SPARE_BLOCKS: usize = 32;
 /// So much dead memory in blocks that hold unread data is tolerated, in bytes, or as much as there is unread data when
 /// that is more. Three of the largest blocks: compacting any sooner would copy more than it frees.

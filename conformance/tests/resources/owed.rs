@@ -109,13 +109,19 @@ fn a_server_stops_reading_a_peer_that_does_not_read_its_replies() {
     waits::<ServerRole>();
 }
 
+/// A peer that does not answer our key exchange, and one of the questions for it to ask.
+fn rekeying<R: Usual>(which: usize) -> (Hostile<R>, &'static str, Vec<u8>) {
+    let mut peer = open::<R>();
+    let channel = channel(&mut peer);
+    let (name, question) = questions::<R>(channel).swap_remove(which);
+    let now = peer.now;
+    peer.conn.rekey(now).expect("an open connection");
+    (peer, name, question)
+}
+
 fn defers<R: Usual>() {
     for which in 0..7 {
-        let mut peer = open::<R>();
-        let channel = channel(&mut peer);
-        let (name, question) = questions::<R>(channel).swap_remove(which);
-        let now = peer.now;
-        peer.conn.rekey(now).expect("an open connection");
+        let (mut peer, name, question) = rekeying::<R>(which);
         let live = peer.cost.live();
         let mut said = 0;
         while said < 100_000 && peer.say(&question) {
@@ -145,11 +151,7 @@ fn replies_behind_a_key_exchange_that_the_peer_does_not_answer_have_a_bound() {
 
 fn defers_cheaply<R: Usual>() {
     for which in 0..7 {
-        let mut peer = open::<R>();
-        let channel = channel(&mut peer);
-        let (name, question) = questions::<R>(channel).swap_remove(which);
-        let now = peer.now;
-        peer.conn.rekey(now).expect("an open connection");
+        let (mut peer, name, question) = rekeying::<R>(which);
         peer.cost.take_largest_look();
         for _ in 0..20 {
             assert!(peer.say(&question));
