@@ -6,9 +6,9 @@
 //! ```
 
 use std::collections::BTreeMap;
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use ssh_blocking::ssh_proto::config::{AuthMethod, HostKey, ServerConfig};
 use ssh_blocking::ssh_proto::key::{KeyKind, PrivateKey, PublicKey};
@@ -168,7 +168,7 @@ fn main() -> Result<(), Failure> {
     )?;
     drop(client);
     ensure(
-        server.stop(std::time::Duration::from_secs(5)) == 0,
+        server.stop(Duration::from_secs(5)) == 0,
         "a connection did not end",
     )?;
     println!(
@@ -206,24 +206,38 @@ fn shell(client: &Client) -> Result<(), Failure> {
         ..PtyRequest::default()
     };
     let mut shell = client.shell().pty(terminal).spawn()?;
-    let (Some(mut stdin), Some(mut stdout)) = (shell.stdin.take(), shell.stdout.take()) else {
+    let (Some(mut stdin), Some(stdout)) = (shell.stdin.take(), shell.stdout.take()) else {
         return Err("no streams".into());
     };
-    let mut ask = |expected: &str| -> Result<(), Failure> {
-        let mut answer = vec![0; expected.len()];
+    let mut stdout = BufReader::new(stdout);
+    let mut ask = || -> Result<String, Failure> {
+        let mut answer = String::new();
         stdin.write_all(b"size\n")?;
-        stdout.read_exact(&mut answer)?;
-        ensure(answer == expected.as_bytes(), "the shell saw another size")?;
-        println!("shell    saw {}", expected.trim_end());
-        Ok(())
+        stdout.read_line(&mut answer)?;
+        Ok(answer.trim_end().to_owned())
     };
-    ask("132 columns, 50 rows\r\n")?;
+    let first = ask()?;
+    ensure(
+        first == "132 columns, 50 rows",
+        "the shell saw another size",
+    )?;
+    println!("shell    saw {first}");
     shell.resize(WindowSize {
         columns: 80,
         rows: 24,
         ..WindowSize::default()
     })?;
-    ask("80 columns, 24 rows\r\n")?;
+    // No reply says that it has arrived (RFC 4254 section 6.7), so the shell is asked until it has.
+    let deadline = Instant::now() + Duration::from_secs(10);
+    let mut second = ask()?;
+    while second == first && Instant::now() < deadline {
+        second = ask()?;
+    }
+    ensure(
+        second == "80 columns, 24 rows",
+        "the shell saw another size",
+    )?;
+    println!("shell    saw {second}");
     stdin.write_all(b"exit\n")?;
     ensure(shell.wait()?.success(), "the shell failed")
 }
