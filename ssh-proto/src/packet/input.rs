@@ -2,6 +2,13 @@
 
 use std::fmt;
 
+/// A buffer of this size or more starts with a page. Large blocks of an allocator start a few bytes behind the start of
+/// one, and x86's string moves, with which Linux copies out of sockets, are slow to where lies 1 to 31 bytes further in its
+/// page than what is copied, which mostly starts near the start of its own: 32 KiB took 15 to 25 us instead of 5 on an AMD
+/// EPYC.
+const LARGE: usize = 64 * 1024;
+const PAGE: usize = 4096;
+
 /// A reader's buffer: bytes are read into it by whoever owns the socket, and processed where they lie.
 ///
 /// ```
@@ -16,6 +23,8 @@ use std::fmt;
 pub struct Input {
     /// All of it is initialised, so a reader can be given any part.
     buf: Vec<u8>,
+    /// Where the memory that is used starts. All other places are counted from here.
+    start: usize,
     filled: usize,
     /// How many of the bytes are the connection's own copy of what it waits to see completed.
     held: usize,
@@ -36,6 +45,7 @@ impl Input {
     pub const fn new() -> Self {
         Self {
             buf: Vec::new(),
+            start: 0,
             filled: 0,
             held: 0,
             edition: 0,
@@ -46,25 +56,27 @@ impl Input {
 
     /// A buffer with room for `capacity` bytes.
     pub fn with_capacity(capacity: usize) -> Self {
+        let lead = if capacity < LARGE { 0 } else { PAGE };
+        let mut buf = vec![0; capacity.saturating_add(lead)];
+        let start = buf.as_ptr().align_offset(PAGE);
+        let start = if start < lead { start } else { 0 };
+        buf.truncate(start.saturating_add(capacity));
         Self {
-            buf: vec![0; capacity],
-            filled: 0,
-            held: 0,
-            edition: 0,
-            limit: None,
-            gathered: false,
+            buf,
+            start,
+            ..Self::new()
         }
     }
 
     /// The part to read into. Empty when the buffer is full or has no memory. Before authentication it may be less than
     /// the rest of the memory.
     pub fn unfilled(&mut self) -> &mut [u8] {
-        let end = self.end();
-        self.buf.get_mut(self.filled..end).unwrap_or_default()
+        let (filled, end) = (self.filled, self.end());
+        self.memory_mut().get_mut(filled..end).unwrap_or_default()
     }
 
     fn end(&self) -> usize {
-        self.limit.unwrap_or(usize::MAX).min(self.buf.len())
+        self.limit.unwrap_or(usize::MAX).min(self.capacity())
     }
 
     /// Says that the first `len` bytes of [`unfilled`](Self::unfilled) are there now. What exceeds it is not counted.
@@ -74,12 +86,12 @@ impl Input {
 
     /// The bytes that are there.
     pub fn filled(&self) -> &[u8] {
-        self.buf.get(..self.filled).unwrap_or_default()
+        self.memory().get(..self.filled).unwrap_or_default()
     }
 
-    /// All memory of the buffer.
+    /// How many bytes the buffer has room for.
     pub const fn capacity(&self) -> usize {
-        self.buf.len()
+        self.buf.len().saturating_sub(self.start)
     }
 
     /// Forgets the bytes and keeps the memory.
@@ -127,11 +139,16 @@ impl Input {
 
     /// All memory of the buffer: what was filled before it was cleared is still there.
     pub(crate) fn memory(&self) -> &[u8] {
-        &self.buf
+        self.buf.get(self.start..).unwrap_or_default()
+    }
+
+    fn memory_mut(&mut self) -> &mut [u8] {
+        self.buf.get_mut(self.start..).unwrap_or_default()
     }
 
     pub(crate) fn filled_mut(&mut self) -> &mut [u8] {
-        self.buf.get_mut(..self.filled).unwrap_or_default()
+        let filled = self.filled;
+        self.memory_mut().get_mut(..filled).unwrap_or_default()
     }
 
     /// Appends what fits; says how much that was.
@@ -151,7 +168,7 @@ impl fmt::Debug for Input {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Input")
             .field("filled", &self.filled)
-            .field("capacity", &self.buf.len())
+            .field("capacity", &self.capacity())
             .finish()
     }
 }
@@ -162,10 +179,7 @@ impl From<Vec<u8>> for Input {
         Self {
             filled: buf.len(),
             buf,
-            held: 0,
-            edition: 0,
-            limit: None,
-            gathered: false,
+            ..Self::new()
         }
     }
 }

@@ -76,6 +76,26 @@ fn four_packets_of_32_kib_fill_a_buffer_whatever_protects_them() {
 }
 
 #[test]
+fn a_large_buffer_starts_with_a_page_and_has_the_room_that_was_asked_for() {
+    for capacity in [64 * 1024, 100_000, Input::DEFAULT_CAPACITY] {
+        let mut inputs = [(); 8].map(|()| Input::with_capacity(capacity));
+        for input in &mut inputs {
+            assert_eq!(input.capacity(), capacity);
+            let room = input.unfilled();
+            assert_eq!(
+                (room.len(), room.as_ptr().align_offset(4096)),
+                (capacity, 0)
+            );
+            room.fill(7);
+            input.advance(capacity);
+            assert_eq!(input.filled(), vec![7; capacity]);
+            assert!(input.unfilled().is_empty());
+        }
+    }
+    assert_eq!(Input::with_capacity(10).unfilled().len(), 10);
+}
+
+#[test]
 fn a_packet_is_opened_as_it_was_sealed_whatever_its_length() {
     for protection in protections() {
         let (mut sealer, mut opener) = pair(protection);
