@@ -107,30 +107,23 @@ async fn write_pieces(
     writer: &mut (impl AsyncWrite + Unpin + ?Sized),
     data: &Received,
 ) -> io::Result<()> {
-    // Pieces that are written, and bytes of the next one.
-    let (mut whole, mut part) = (0, 0);
+    let mut pieces = data.pieces().filter(|piece| !piece.is_empty());
+    let mut batch = [IoSlice::new(&[]); PIECES];
     loop {
-        let mut pieces = [IoSlice::new(&[]); PIECES];
-        for (piece, data) in pieces.iter_mut().zip(data.pieces().skip(whole)) {
-            *piece = IoSlice::new(data);
+        let mut count = 0;
+        for (slot, piece) in batch.iter_mut().zip(&mut pieces) {
+            *slot = IoSlice::new(piece);
+            count += 1;
         }
-        let mut pieces = &mut pieces[..];
-        if pieces.iter().all(|piece| piece.is_empty()) {
+        let mut rest = &mut batch[..count];
+        if rest.is_empty() {
             return Ok(());
         }
-        IoSlice::advance_slices(&mut pieces, part);
-        let mut len = poll_fn(|cx| Pin::new(&mut *writer).poll_write_vectored(cx, pieces)).await?;
-        if len == 0 {
-            return Err(io::ErrorKind::WriteZero.into());
-        }
-        len += part;
-        for piece in data.pieces().skip(whole) {
-            if len < piece.len() {
-                break;
+        while !rest.is_empty() {
+            match poll_fn(|cx| Pin::new(&mut *writer).poll_write_vectored(cx, rest)).await? {
+                0 => return Err(io::ErrorKind::WriteZero.into()),
+                len => IoSlice::advance_slices(&mut rest, len),
             }
-            len -= piece.len();
-            whole += 1;
         }
-        part = len;
     }
 }

@@ -138,31 +138,34 @@ impl<R: Role> Core<R> {
         let mut some = false;
         while let Some(event) = self.conn.poll_event() {
             some = true;
-            match (self.sort)(event) {
-                Sorted::Channel(id) => {
-                    self.channel_events(id);
-                    continue;
-                }
-                Sorted::Reply(request, reply) => {
-                    if let Some(wanted) = self.replies.get_mut(&request) {
-                        *wanted = Some(reply);
-                    }
-                }
-                Sorted::Question(event) => self.inbox.push_back(event),
-                Sorted::Call(event) => self.calls.push_back(Call::Event(event)),
-                Sorted::Open(request) => self.offer(request),
-                Sorted::Pong => self.pongs += 1,
-                Sorted::Rekeyed => self.rekeys += 1,
-                Sorted::Unblocked => continue,
-                Sorted::Over(error) => self.end(error),
-            }
-            self.waiters.wake(Wish::STATE, &mut self.wakes);
+            self.note(event);
         }
         if some {
             // Any of them may be the answer that the next request waits for. Without one nobody is woken: two that wait
             // would wake each other for ever.
             self.waiters.wake(Wish::ROOM, &mut self.wakes);
         }
+    }
+
+    /// Not within `dispatch`, which mostly finds no event.
+    #[inline(never)]
+    fn note(&mut self, event: R::Event) {
+        match (self.sort)(event) {
+            Sorted::Channel(id) => return self.channel_events(id),
+            Sorted::Reply(request, reply) => {
+                if let Some(wanted) = self.replies.get_mut(&request) {
+                    *wanted = Some(reply);
+                }
+            }
+            Sorted::Question(event) => self.inbox.push_back(event),
+            Sorted::Call(event) => self.calls.push_back(Call::Event(event)),
+            Sorted::Open(request) => self.offer(request),
+            Sorted::Pong => self.pongs += 1,
+            Sorted::Rekeyed => self.rekeys += 1,
+            Sorted::Unblocked => return,
+            Sorted::Over(error) => self.end(error),
+        }
+        self.waiters.wake(Wish::STATE, &mut self.wakes);
     }
 
     /// At once, under the lock that takes forwards away: what one of them was to have is offered to nobody else.
@@ -277,21 +280,24 @@ impl<R: Role> Core<R> {
         self.calls.len() < MAX_CALLS
     }
 
-    /// Whether the driver has something to do that it does not know of.
-    pub(crate) fn has_work(&self) -> bool {
+    /// Whether the driver has something to do that it does not know of, but for what is due at a time.
+    pub(crate) fn has_news(&self) -> bool {
         let drive = &self.drive;
         (!drive.blocked && !self.conn.output().is_empty())
             || (drive.paused && self.may_read() && self.conn.wants_input())
             || (!self.attending && !self.calls.is_empty())
             || (self.over.is_some() && !drive.ending)
-            || self
-                .conn
-                .poll_timeout()
-                .is_some_and(|at| drive.armed.is_none_or(|armed| at < armed))
+    }
+
+    /// Whether something is due before the driver wakes by itself.
+    fn is_due_earlier(&self) -> bool {
+        self.conn
+            .poll_timeout()
+            .is_some_and(|at| self.drive.armed.is_none_or(|armed| at < armed))
     }
 
     fn call_driver(&mut self) {
-        if !self.drive.awake && !self.drive.gone && self.has_work() {
+        if !self.drive.awake && !self.drive.gone && (self.has_news() || self.is_due_earlier()) {
             self.drive.awake = true;
             if let Some(waker) = self.drive.waker.clone() {
                 self.wakes.add(waker);

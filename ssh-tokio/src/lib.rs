@@ -59,6 +59,7 @@
 //! With the feature `keylog`, `key_log` of [`ClientOptions`] and [`ServerOptions`] writes what Wireshark needs to open a
 //! capture. It gives everything away.
 
+mod buffers;
 mod channel;
 mod client;
 mod copy;

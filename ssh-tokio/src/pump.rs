@@ -3,7 +3,6 @@
 //! In: any stream, polled. Out: bytes for the state machine, which lends the buffers that are read into, and bytes for
 //! the stream. The stream is never touched under the lock.
 
-use std::cell::Cell;
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
@@ -11,12 +10,13 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
+use ssh_proto::Role;
 use ssh_proto::error::DisconnectReason;
-use ssh_proto::{Input, Role};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Sleep;
 
 use crate::Error;
+use crate::buffers::{Buffers, SMALL};
 use crate::core::{Shared, now};
 use crate::observers::Observers;
 use crate::waiters::Wish;
@@ -27,22 +27,6 @@ const IDLE: Duration = Duration::from_secs(1);
 const LINGER: Duration = Duration::from_secs(2);
 /// How many turns in a row before other tasks are let in.
 const TURNS: usize = 16;
-/// What is read into first, and again after a time of rest: most connections say little.
-const SMALL: usize = 16 * 1024;
-
-thread_local! {
-    /// The buffer that the connections of a worker share while none of them has the start of a packet in it.
-    static SPARE: Cell<Option<Input>> = const { Cell::new(None) };
-}
-
-/// Gives a buffer to the connections of this worker. The largest one stays: it serves who says little as well as who says
-/// much, who would have to ask for a larger one each time.
-fn share(back: Input) {
-    if back.capacity() > 0 {
-        let largest = [SPARE.take(), Some(back)].into_iter().flatten();
-        SPARE.set(largest.max_by_key(Input::capacity));
-    }
-}
 
 /// How far the end of the connection is.
 ///
@@ -60,25 +44,29 @@ enum Stage {
     Done,
 }
 
-/// What came of a read.
+/// What came of reading.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Read {
     Nothing,
     Something,
+    /// There was something, and there is nothing more now.
+    All,
     /// Tasks were woken that had waited for it, and are to run before more is read.
     Awaited,
+}
+
+/// What came of one read.
+struct Came {
+    /// Tasks that had waited for it.
+    woken: bool,
+    /// It was long, and took all there was.
+    drained: bool,
 }
 
 pub(crate) struct Pump<T, R: Role> {
     shared: Arc<Shared<R>>,
     io: T,
-    /// A buffer that the state machine has lent for the next read.
-    input: Option<Input>,
-    spare: Input,
-    /// The state machine took no input when it was asked last.
-    paused: bool,
-    /// The next buffer is the first after a time of rest.
-    rested: bool,
+    buffers: Buffers,
     /// Bytes that are being written, and how many of them are.
     out: Vec<u8>,
     sent: usize,
@@ -109,10 +97,7 @@ where
         Self {
             shared,
             io,
-            input: None,
-            spare: Input::new(),
-            paused: false,
-            rested: true,
+            buffers: Buffers::new(),
             out: Vec::new(),
             sent: 0,
             unflushed: false,
@@ -150,9 +135,9 @@ where
             // Who was waited for is let run, while what was read is still in the processor's caches. What a new task writes
             // first leaves together with the reply to who asked for it.
             let leaves = read == Read::Awaited || started || turn == TURNS;
-            let finds_nothing = read == Read::Nothing;
-            // While something is read, another turn follows: the timers are looked at once.
-            if leaves || finds_nothing {
+            let rests = matches!(read, Read::Nothing | Read::All);
+            // While something is read, another turn follows: the timers are looked at once. Who rests does so by itself.
+            if leaves {
                 self.timers(cx);
             }
             self.observers.tell(&self.shared);
@@ -162,16 +147,11 @@ where
             if leaves {
                 break;
             }
-            if finds_nothing && self.rest(cx) {
+            if rests && self.rest(cx) {
                 return Poll::Pending;
             }
         }
-        if self.spare.capacity() > 0 {
-            // Other connections can use the buffer meanwhile. Without one the state machine has kept what was read, and
-            // lends a block of the same size next time.
-            share(std::mem::take(&mut self.spare));
-            self.rested = true;
-        }
+        self.buffers.share();
         cx.waker().wake_by_ref();
         Poll::Pending
     }
@@ -193,15 +173,14 @@ where
         for look in 0..2 {
             let mut core = self.shared.lock();
             core.drive.blocked = self.sent < self.out.len();
-            core.drive.paused = self.paused && self.stage == Stage::Alive;
+            core.drive.paused = self.buffers.is_paused() && self.stage == Stage::Alive;
             core.drive.ending = self.stage != Stage::Alive;
             core.drive.armed = self.armed;
-            if !core.has_work() {
+            if self.is_timed(core.conn.poll_timeout()) && !core.has_news() {
                 core.drive.awake = false;
                 return true;
             }
             drop(core);
-            // It may be no more than an earlier deadline.
             if look == 0 && self.timers(cx) {
                 break;
             }
@@ -213,7 +192,7 @@ where
     /// into. Says whether there was output.
     fn prepare(&mut self) -> bool {
         let writes = self.sent == self.out.len();
-        let reads = self.input.is_none() && !self.eof && self.stage == Stage::Alive;
+        let reads = !self.buffers.is_lent() && !self.eof && self.stage == Stage::Alive;
         if !writes && !reads {
             return false;
         }
@@ -231,19 +210,7 @@ where
                 core.dispatch();
             }
             if reads {
-                self.paused = !core.may_read();
-            }
-            if reads && !self.paused {
-                if std::mem::take(&mut self.rested) && self.spare.capacity() == 0 {
-                    self.spare = SPARE.take().unwrap_or_else(|| Input::with_capacity(SMALL));
-                }
-                match core.conn.take_input(std::mem::take(&mut self.spare)) {
-                    Ok(lent) => self.input = Some(lent),
-                    Err(spare) => {
-                        self.spare = spare;
-                        self.paused = true;
-                    }
-                }
+                self.buffers.borrow(core);
             }
             some
         });
@@ -288,26 +255,37 @@ where
             .act(|core| _ = core.io_error.get_or_insert_with(|| error.into()));
     }
 
-    /// Reads once.
+    /// Reads once. After a long read that took all there was, nothing is left to read before others run: that is found
+    /// out at once, and the driver need not come back for it.
     fn read(&mut self, cx: &mut Context<'_>) -> Read {
-        let Some(mut input) = self.input.take() else {
+        let Some(mut came) = self.read_once(cx, false) else {
             return Read::Nothing;
         };
+        if came.drained {
+            match self.read_once(cx, true) {
+                None => return Read::All,
+                Some(more) => came.woken |= more.woken,
+            }
+        }
+        if came.woken {
+            Read::Awaited
+        } else {
+            Read::Something
+        }
+    }
+
+    /// With `more`, the last read was a long one, and the next one may be as well.
+    fn read_once(&mut self, cx: &mut Context<'_>, more: bool) -> Option<Came> {
+        let mut input = self.buffers.take()?;
         let room = input.unfilled().len();
         let mut buf = ReadBuf::new(input.unfilled());
         let result = Pin::new(&mut self.io).poll_read(cx, &mut buf);
         let len = buf.filled().len();
         let mut failed = None;
         match result {
-            Poll::Pending if input.filled().is_empty() => {
-                // Nothing of a packet is in it: others can use it meanwhile, and the state machine need not know.
-                share(input);
-                self.rested = true;
-                return Read::Nothing;
-            }
             Poll::Pending => {
-                self.input = Some(input);
-                return Read::Nothing;
+                self.buffers.unread(input, more);
+                return None;
             }
             Poll::Ready(Ok(())) => {
                 input.advance(len);
@@ -320,30 +298,27 @@ where
         }
         self.last_active = self.now;
         let (at, eof) = (self.now, self.eof);
-        let ((back, authenticated), woken) = self.shared.act_and_tell(|core| {
+        let drained = len < room && len > SMALL;
+        let (authenticated, woken) = self.shared.act_and_tell(|core| {
             if let Some(error) = failed {
                 core.io_error.get_or_insert_with(|| error.into());
             }
-            let back = core.conn.handle_input(input, at);
+            self.buffers.give_back(core.conn.handle_input(input, at));
             if eof {
                 core.conn.handle_eof(at);
             }
             core.waiters.wake(Wish::ROOM, &mut core.wakes);
-            (back, core.conn.is_authenticated())
+            if drained {
+                // For the next read.
+                core.dispatch();
+                self.buffers.borrow(core);
+            }
+            core.conn.is_authenticated()
         });
-        self.spare = back.unwrap_or_default();
-        if len == room && authenticated && self.spare.capacity() < Input::DEFAULT_CAPACITY {
-            // More is coming than this buffer takes: the state machine gives a larger one.
-            self.spare = Input::new();
+        if len == room && authenticated {
+            self.buffers.enlarge();
         }
-        // After a long read that took all there was, nothing is left to read before others run: the next turn finds that
-        // out, and the driver need not come back for it.
-        let drained = len < room && len > SMALL;
-        if woken && !drained {
-            Read::Awaited
-        } else {
-            Read::Something
-        }
+        Some(Came { woken, drained })
     }
 
     /// Does what is due and arms the one timer. Says whether something was due.
@@ -355,7 +330,7 @@ where
                 // Writing has failed, and the peer says nothing that would end the connection.
                 self.give_up = None;
                 self.eof = true;
-                self.input = None;
+                self.buffers.take();
                 self.shared.act(|core| core.conn.handle_eof(at));
                 due = true;
             }
@@ -371,10 +346,7 @@ where
                 due = true;
                 continue;
             }
-            let idle = self.holds_buffers().then(|| self.last_active + IDLE);
-            let give_up = self.give_up.filter(|limit| *limit > at);
-            let next = [timeout, idle, give_up].into_iter().flatten().min();
-            let Some(next) = next else {
+            let Some(next) = self.next_time(timeout) else {
                 self.sleep = None;
                 self.armed = None;
                 return due;
@@ -404,23 +376,35 @@ where
         }
     }
 
+    /// When something is due next, of the state machine's or of ours.
+    fn next_time(&self, timeout: Option<Instant>) -> Option<Instant> {
+        let idle = self.holds_buffers().then(|| self.last_active + IDLE);
+        let give_up = self.give_up.filter(|limit| *limit > self.now);
+        [timeout, idle, give_up].into_iter().flatten().min()
+    }
+
+    /// Whether nothing is due, and the timer will wake the driver for what is next. Mostly it is set already.
+    fn is_timed(&self, timeout: Option<Instant>) -> bool {
+        match (self.next_time(timeout), self.armed) {
+            (Some(next), Some(armed)) => self.watched && self.now < armed && armed <= next,
+            (next, _) => next.is_none(),
+        }
+    }
+
     fn holds_buffers(&self) -> bool {
         self.stage == Stage::Alive
-            && (self.input.is_some()
-                || self.spare.capacity() > 0
+            && (self.buffers.hold_memory()
                 || (self.out.capacity() > 0 && self.sent == self.out.len()))
     }
 
     /// An idle connection holds no buffers. The stream has our waker: it was read until it had nothing.
     fn release_buffers(&mut self, at: Instant) {
-        if let Some(input) = self.input.take() {
+        if let Some(input) = self.buffers.release() {
             self.shared.act(|core| {
                 // What it holds of an unfinished packet stays.
                 drop(core.conn.handle_input(input, at));
             });
         }
-        self.spare = Input::new();
-        self.rested = true;
         if self.sent == self.out.len() {
             self.out = Vec::new();
             self.sent = 0;
@@ -435,8 +419,8 @@ where
             }
             self.stage = Stage::Flushing;
             self.give_up = Some(self.now + LINGER);
-            self.input = None;
-            share(std::mem::take(&mut self.spare));
+            self.buffers.take();
+            self.buffers.share();
             // A peer that is gone reads nothing more.
             self.mute |= self.eof;
             // The timer is set for the new deadline.

@@ -12,6 +12,8 @@ use crate::steps::{count_bytes, count_turn};
 
 /// A block with no more live bytes than this, and no more than a quarter of its capacity, is handed back at once.
 const SMALL: usize = 2 * 1024;
+/// The list of a block's pieces is used again when it has room for no more than this.
+const PIECES_KEPT: usize = 16;
 
 /// Counts the copies of payload bytes when the library is tested, and is nothing otherwise.
 #[cfg(not(any(test, feature = "copy-counter")))]
@@ -64,6 +66,8 @@ pub(crate) struct Blocks {
     free: Vec<u32>,
     /// Free blocks for the next reads.
     stash: Vec<Input>,
+    /// Memory for the list of the next block that is taken out.
+    list: Vec<(usize, usize)>,
     /// The entry of the block that is being processed, once a range of it is kept; its bytes are with the spine.
     current: Option<u32>,
     /// Memory of kept blocks, and live bytes in them.
@@ -120,6 +124,9 @@ impl Blocks {
 
     /// Puts the block of data that was taken out by for the next read.
     pub(crate) fn recycle(&mut self, received: Received) {
+        if received.ranges.capacity() <= PIECES_KEPT {
+            self.list = received.ranges;
+        }
         // A copy of one piece is no block.
         if received.input.capacity() >= SMALL.saturating_mul(4) {
             self.put_by(received.input);
@@ -200,6 +207,7 @@ impl Blocks {
 
     pub(crate) fn trim(&mut self) {
         self.stash = Vec::new();
+        self.list = Vec::new();
         self.stirred = false;
         if self.current.is_none() && self.live == 0 {
             self.blocks = Vec::new();
@@ -394,7 +402,8 @@ impl Queue {
                 len,
             };
         }
-        let mut ranges = Vec::new();
+        let mut ranges = std::mem::take(&mut blocks.list);
+        ranges.clear();
         while let Some(range) = self
             .ranges
             .front()

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use crate::config::Extensions;
 use crate::connection::cx::{Cx, Events, Payload};
 use crate::connection::role::Side;
+use crate::connection::timers::earliest;
 use crate::error::{Error, Misuse, PeerError};
 use crate::limits::Limits;
 use crate::log::{Log, LogLayer, LogLevel, LogSubject};
@@ -360,13 +361,13 @@ impl Channels {
     }
 
     /// When [`handle_timeout`](Self::handle_timeout) has something to do.
+    #[inline]
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
         // The oldest open comes first; all have the same time.
         let open = self.shared.opening.front().and_then(|(at, _)| *at);
         [open, self.shared.writers.poll_timeout(), self.shared.review]
             .into_iter()
-            .flatten()
-            .min()
+            .fold(None, earliest)
     }
 
     pub(crate) fn handle_timeout<E: From<Notice>>(&mut self, cx: &mut Cx<'_, E>) {
@@ -399,6 +400,12 @@ impl Channels {
         } else {
             now.checked_add(REVIEW)
         };
+    }
+
+    /// Whether something waits to be told.
+    #[inline]
+    pub(crate) fn has_news(&self) -> bool {
+        !self.shared.ready.is_empty()
     }
 
     /// Passes on what waits to be told. Commands on a channel can leave something here.

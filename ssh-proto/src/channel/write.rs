@@ -11,6 +11,7 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
+use crate::connection::timers::earliest;
 use crate::error::WriteError;
 use crate::limits::PACKET_DATA_LEN;
 use crate::packet::Draft;
@@ -136,8 +137,9 @@ impl Writers {
         self.patient.shrink_to_fit();
     }
 
+    #[inline]
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
-        [self.recheck, self.patience].into_iter().flatten().min()
+        earliest(self.recheck, self.patience)
     }
 
     /// Somebody joins. Says with which number.

@@ -54,7 +54,6 @@ impl<E> Events<E> {
         event
     }
 
-    #[cfg(test)]
     pub(crate) fn is_empty(&self) -> bool {
         self.queue.is_empty()
     }

@@ -10,7 +10,7 @@ pub(crate) mod role;
 mod spine;
 #[cfg(test)]
 mod tests;
-mod timers;
+pub(crate) mod timers;
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -45,7 +45,7 @@ use cx::{Cx, Events};
 use event::{Common, HostKeyOffer};
 use role::{AuthMachine, ClientRole, Role, ServerRole};
 use spine::cx;
-use timers::Deadline;
+use timers::{Deadline, earliest};
 
 /// A client's connection.
 pub type Client = Connection<ClientRole>;
@@ -388,8 +388,7 @@ impl<R: Role> Connection<R> {
                 .filter(|_| self.auth.is_authenticated()),
         ]
         .into_iter()
-        .flatten()
-        .min()
+        .fold(None, earliest)
     }
 
     /// Does what is due. Calling it early or late is harmless.
@@ -408,7 +407,16 @@ impl<R: Role> Connection<R> {
     // What happened.
 
     /// The next event. After `Disconnected` there is none.
+    #[inline]
     pub fn poll_event(&mut self) -> Option<R::Event> {
+        // Callers ask after whatever they did, and mostly there is none.
+        if self.events.is_empty() && !self.channels.has_news() && !self.unblocked {
+            return None;
+        }
+        self.next_event()
+    }
+
+    fn next_event(&mut self) -> Option<R::Event> {
         if self.closed.is_none() {
             self.channels.announce(&mut self.events);
         }

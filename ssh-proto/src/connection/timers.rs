@@ -2,6 +2,15 @@
 
 use std::time::{Duration, Instant};
 
+/// The earlier of two times, of which each may be never.
+#[inline]
+pub(crate) fn earliest(one: Option<Instant>, other: Option<Instant>) -> Option<Instant> {
+    match (one, other) {
+        (Some(one), Some(other)) => Some(one.min(other)),
+        (one, other) => one.or(other),
+    }
+}
+
 /// A deadline of one stage.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Deadline {
@@ -56,6 +65,7 @@ impl Deadline {
     }
 
     /// When to look again. `now` is the latest time that is known.
+    #[inline]
     pub(crate) fn poll(&self, now: Instant) -> Option<Instant> {
         match self.state {
             State::Until(end) => Some(end),

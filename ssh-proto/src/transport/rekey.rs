@@ -35,6 +35,7 @@ impl Rekey {
     }
 
     /// When the keys are too old.
+    #[inline]
     pub(crate) fn deadline(&self) -> Option<Instant> {
         self.limits
             .time

@@ -1,0 +1,126 @@
+//! What a connection reads into: a buffer that the state machine lends, and memory that it may lend.
+//!
+//! In: buffers that the state machine gives back. Out: the buffer for the next read. While nothing of a packet is in a
+//! buffer, the connections of a worker share it.
+
+use std::cell::Cell;
+
+use ssh_proto::{Input, Role};
+
+use crate::core::Core;
+
+/// What is read into first, and again after a time of rest: most connections say little.
+pub(crate) const SMALL: usize = 16 * 1024;
+
+thread_local! {
+    /// The buffer that the connections of a worker share while none of them has the start of a packet in it.
+    static SHARED: Cell<Option<Input>> = const { Cell::new(None) };
+}
+
+/// Gives a buffer to the connections of this worker. The largest one stays: it serves who says little as well as who says
+/// much, who would have to ask for a larger one each time.
+fn share(back: Input) {
+    if back.capacity() > 0 {
+        let largest = [SHARED.take(), Some(back)].into_iter().flatten();
+        SHARED.set(largest.max_by_key(Input::capacity));
+    }
+}
+
+pub(crate) struct Buffers {
+    /// A buffer that the state machine has lent for the next read.
+    lent: Option<Input>,
+    spare: Input,
+    /// The state machine took no input when it was asked last.
+    paused: bool,
+    /// The next buffer is the first after a time of rest.
+    rested: bool,
+}
+
+impl Buffers {
+    pub(crate) fn new() -> Self {
+        Self {
+            lent: None,
+            spare: Input::new(),
+            paused: false,
+            rested: true,
+        }
+    }
+
+    /// Has the state machine lend a buffer for the next read, if it takes input and has not lent one.
+    pub(crate) fn borrow<R: Role>(&mut self, core: &mut Core<R>) {
+        if self.lent.is_some() {
+            return;
+        }
+        self.paused = !core.may_read();
+        if self.paused {
+            return;
+        }
+        if std::mem::take(&mut self.rested) && self.spare.capacity() == 0 {
+            self.spare = SHARED.take().unwrap_or_else(|| Input::with_capacity(SMALL));
+        }
+        match core.conn.take_input(std::mem::take(&mut self.spare)) {
+            Ok(lent) => self.lent = Some(lent),
+            Err(spare) => {
+                self.spare = spare;
+                self.paused = true;
+            }
+        }
+    }
+
+    /// Whether the state machine took no input when it was asked last.
+    pub(crate) const fn is_paused(&self) -> bool {
+        self.paused
+    }
+
+    pub(crate) const fn is_lent(&self) -> bool {
+        self.lent.is_some()
+    }
+
+    /// The buffer to read into. It goes back by [`unread`](Self::unread), or to the state machine.
+    pub(crate) const fn take(&mut self) -> Option<Input> {
+        self.lent.take()
+    }
+
+    /// There was nothing to read. Unless `soon` there will be, or it holds the start of a packet, others can use the
+    /// buffer meanwhile: the state machine need not know.
+    pub(crate) fn unread(&mut self, input: Input, soon: bool) {
+        if soon || !input.filled().is_empty() {
+            self.lent = Some(input);
+        } else {
+            share(input);
+            self.rested = true;
+        }
+    }
+
+    /// What the state machine gave back may be lent again.
+    pub(crate) fn give_back(&mut self, back: Option<Input>) {
+        self.spare = back.unwrap_or_default();
+    }
+
+    /// More is coming than a buffer of the first size takes: the state machine is to lend a larger one.
+    pub(crate) fn enlarge(&mut self) {
+        if self.spare.capacity() < Input::DEFAULT_CAPACITY {
+            self.spare = Input::new();
+        }
+    }
+
+    /// Lets other connections use what is not in use.
+    pub(crate) fn share(&mut self) {
+        // Without a spare buffer the state machine has kept what was read, and lends a block of the same size next time.
+        if self.spare.capacity() > 0 {
+            share(std::mem::take(&mut self.spare));
+            self.rested = true;
+        }
+    }
+
+    pub(crate) const fn hold_memory(&self) -> bool {
+        self.lent.is_some() || self.spare.capacity() > 0
+    }
+
+    /// Gives all memory back, and what was lent to the state machine.
+    pub(crate) fn release(&mut self) -> Option<Input> {
+        self.spare = Input::new();
+        self.rested = true;
+        self.lent.take()
+    }
+}
