@@ -296,7 +296,7 @@ impl<R: Role> Channel<R> {
             .shared()
             .wait(self.interest(Wish::STATE), |core| {
                 core.channels
-                    .get(&id)
+                    .get(id)
                     .is_none_or(|state| state.closed)
                     .then_some(())
             })
@@ -341,8 +341,7 @@ impl<R: Role> Channel<R> {
                     Err(misuse) => Some(Err(core.over.clone().unwrap_or(Error::Misuse(misuse)))),
                     Ok(result) => {
                         let request = result.request().filter(|_| wants_reply);
-                        if let (Some(request), Some(state)) = (request, core.channels.get_mut(&id))
-                        {
+                        if let (Some(request), Some(state)) = (request, core.channels.get_mut(id)) {
                             state.replies.insert(request, None);
                         }
                         Some(Ok(request))
@@ -361,7 +360,7 @@ impl<R: Role> Channel<R> {
         let id = self.inner.id;
         self.shared()
             .wait(self.interest(Wish::STATE), |core| {
-                match &mut core.channels.get_mut(&id)?.opened {
+                match &mut core.channels.get_mut(id)?.opened {
                     Some(Ok(data)) => Some(Ok(std::mem::take(data))),
                     Some(Err(error)) => Some(Err(error.clone())),
                     None => None,
@@ -375,7 +374,7 @@ impl<R: Role> Channel<R> {
         core: &mut Core<R>,
         look: impl FnOnce(&mut ChannelState) -> Option<T>,
     ) -> Option<T> {
-        core.channels.get_mut(&self.inner.id).and_then(look)
+        core.channels.get_mut(self.inner.id).and_then(look)
     }
 
     pub(crate) fn with(
@@ -431,7 +430,7 @@ impl<R: Role> Drop for Requested<'_, R> {
     fn drop(&mut self) {
         if let Some(request) = self.request {
             let mut core = self.channel.shared().lock();
-            if let Some(state) = core.channels.get_mut(&self.channel.inner.id) {
+            if let Some(state) = core.channels.get_mut(self.channel.inner.id) {
                 state.replies.remove(&request);
             }
         }

@@ -4,7 +4,7 @@
 //! calls for the connection's own attendant (`calls`). Nothing here waits, and no queue lies between a handle and the
 //! driver: a handle acts on the state machine itself.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Mutex, MutexGuard};
 use std::task::{Context, Poll, Waker};
 use std::time::Instant;
@@ -18,6 +18,7 @@ use ssh_proto::{
 use crate::Error;
 use crate::ExitStatus;
 use crate::forward::{Offered, Routes};
+use crate::table::Table;
 use crate::waiters::{Waiters, Wakes, Wish};
 
 /// Calls that wait for the attendant; beyond it nothing is read. A peer cannot make this queue grow.
@@ -112,7 +113,7 @@ pub(crate) struct Core<R: Role> {
     pub(crate) wakes: Wakes,
     pub(crate) waiters: Waiters,
     next_key: u64,
-    pub(crate) channels: HashMap<ChannelId, ChannelState>,
+    pub(crate) channels: Table,
     pub(crate) inbox: VecDeque<R::Event>,
     /// An attempt to authenticate is with the server: its outcome will come, whoever is there to hear of it.
     pub(crate) attempting: bool,
@@ -206,7 +207,7 @@ impl<R: Role> Core<R> {
         let Some(mut channel) = self.conn.channel(id) else {
             return;
         };
-        let Some(state) = self.channels.get_mut(&id) else {
+        let Some(state) = self.channels.get_mut(id) else {
             // Nobody holds the channel any more.
             while channel.poll_event().is_some() {}
             return;
@@ -316,7 +317,7 @@ impl<R: Role> Core<R> {
     pub(crate) fn gone(&self, id: ChannelId) -> Error {
         match self
             .channels
-            .get(&id)
+            .get(id)
             .and_then(|state| state.opened.as_ref())
         {
             Some(Err(error)) => error.clone(),
@@ -337,7 +338,7 @@ impl<R: Role> Core<R> {
         if let Some(mut channel) = self.conn.channel(id) {
             channel.release();
         }
-        if let Some(mut state) = self.channels.remove(&id) {
+        if let Some(mut state) = self.channels.remove(id) {
             state.waiters.wake(Wish::ANY, &mut self.wakes);
         }
         if self.wants_closes && !self.drive.gone {
@@ -417,7 +418,7 @@ impl<R: Role> Core<R> {
 
     /// What a stream without data has to say: EOF, an error, or nothing yet.
     pub(crate) fn end_of(&self, id: ChannelId, stream: Stream) -> Option<Result<(), Error>> {
-        let Some(state) = self.channels.get(&id) else {
+        let Some(state) = self.channels.get(id) else {
             return Some(Err(self.ended()));
         };
         let index = usize::from(stream == Stream::STDERR);
@@ -471,7 +472,7 @@ impl<R: Role> Core<R> {
 
     /// Whether the peer has said that it reads no more of what is written.
     fn is_unread(&self, id: ChannelId, stream: Stream) -> bool {
-        stream == Stream::DATA && self.channels.get(&id).is_some_and(|state| state.unread)
+        stream == Stream::DATA && self.channels.get(id).is_some_and(|state| state.unread)
     }
 
     fn poll_written(
@@ -491,7 +492,7 @@ impl<R: Role> Core<R> {
     }
 
     fn register(&mut self, id: ChannelId, wish: Wish, waker: &Waker) {
-        if let Some(state) = self.channels.get_mut(&id) {
+        if let Some(state) = self.channels.get_mut(id) {
             state.waiters.register(wish, waker, &mut self.wakes);
         }
     }
@@ -501,7 +502,7 @@ impl<R: Role> Core<R> {
             Interest::Connection(wish) => Some((&mut self.waiters, wish)),
             Interest::Channel(id, wish) => self
                 .channels
-                .get_mut(&id)
+                .get_mut(id)
                 .map(|state| (&mut state.waiters, wish)),
         }
     }
@@ -538,7 +539,7 @@ impl<R: Role> Shared<R> {
                 wakes: Wakes::default(),
                 waiters: Waiters::default(),
                 next_key: 0,
-                channels: HashMap::new(),
+                channels: Table::default(),
                 inbox: VecDeque::new(),
                 attempting: false,
                 calls: VecDeque::new(),

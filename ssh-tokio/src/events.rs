@@ -63,7 +63,7 @@ impl<R: Role> Stream for ChannelEvents<R> {
         let id = this.channel.id();
         this.channel.shared().act(|core| {
             let over = core.over.is_some();
-            let Some(state) = core.channels.get_mut(&id) else {
+            let Some(state) = core.channels.get_mut(id) else {
                 this.closed = true;
                 return Poll::Ready(Some(ChannelEvent::Closed));
             };

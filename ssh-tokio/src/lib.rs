@@ -73,6 +73,7 @@ mod pump;
 mod requests;
 mod server;
 mod split;
+mod table;
 mod waiters;
 
 use std::pin::Pin;

@@ -60,6 +60,14 @@ pub struct ChannelId {
     pub(crate) generation: u32,
 }
 
+impl ChannelId {
+    /// A place for the channel in a table of the caller's own: the number by which the peer addresses it (RFC 4254 section
+    /// 5), so a small one. No two channels have the same at a time; a later channel may have it again.
+    pub fn index(self) -> usize {
+        usize::try_from(self.slot).unwrap_or(usize::MAX)
+    }
+}
+
 /// The question behind a request of the peer on a channel. It is answered once, with
 /// [`Channel::reply`]; when the channel is closed it is withdrawn.
 #[derive(Debug, PartialEq, Eq)]

@@ -332,7 +332,7 @@ impl Child {
             for stream in unread {
                 if channel.readable(stream) > 0 {
                     channel.discard(stream);
-                    if let Some(state) = core.channels.get_mut(&id) {
+                    if let Some(state) = core.channels.get_mut(id) {
                         state.discarded[usize::from(stream == Stream::STDERR)] = true;
                     }
                 }
@@ -414,7 +414,7 @@ impl Child {
                     channel.eof();
                 }
                 let status = self.ended(core)?;
-                let state = core.channels.get(&id)?;
+                let state = core.channels.get(id)?;
                 (state.closed || state.eof).then_some(status)
             })
             .await
