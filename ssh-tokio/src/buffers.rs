@@ -48,11 +48,8 @@ impl Buffers {
 
     /// Has the state machine lend a buffer for the next read, if it takes input and has not lent one.
     pub(crate) fn borrow<R: Role>(&mut self, core: &mut Core<R>) {
-        if self.lent.is_some() {
-            return;
-        }
-        self.paused = !core.may_read();
-        if self.paused {
+        self.paused = !core.may_read() || !core.conn.wants_input();
+        if self.paused || self.lent.is_some() {
             return;
         }
         if std::mem::take(&mut self.rested) && self.spare.capacity() == 0 {
@@ -72,13 +69,14 @@ impl Buffers {
         self.paused
     }
 
-    pub(crate) const fn is_lent(&self) -> bool {
-        self.lent.is_some()
+    /// The buffer to read into, if there is to be a read. It goes back by [`unread`](Self::unread), or to the state machine.
+    pub(crate) fn take(&mut self) -> Option<Input> {
+        self.lent.take_if(|_| !self.paused)
     }
 
-    /// The buffer to read into. It goes back by [`unread`](Self::unread), or to the state machine.
-    pub(crate) const fn take(&mut self) -> Option<Input> {
-        self.lent.take()
+    /// Nothing is read any more.
+    pub(crate) fn drop_lent(&mut self) {
+        self.lent = None;
     }
 
     /// There was nothing to read. Unless `soon` there will be, or it holds the start of a packet, others can use the

@@ -192,7 +192,7 @@ where
     /// into. Says whether there was output.
     fn prepare(&mut self) -> bool {
         let writes = self.sent == self.out.len();
-        let reads = !self.buffers.is_lent() && !self.eof && self.stage == Stage::Alive;
+        let reads = !self.eof && self.stage == Stage::Alive;
         if !writes && !reads {
             return false;
         }
@@ -330,7 +330,7 @@ where
                 // Writing has failed, and the peer says nothing that would end the connection.
                 self.give_up = None;
                 self.eof = true;
-                self.buffers.take();
+                self.buffers.drop_lent();
                 self.shared.act(|core| core.conn.handle_eof(at));
                 due = true;
             }
@@ -419,7 +419,7 @@ where
             }
             self.stage = Stage::Flushing;
             self.give_up = Some(self.now + LINGER);
-            self.buffers.take();
+            self.buffers.drop_lent();
             self.buffers.share();
             // A peer that is gone reads nothing more.
             self.mute |= self.eof;
