@@ -57,7 +57,7 @@ enum Read {
 
 /// What came of one read.
 struct Came {
-    /// Tasks that had waited for it.
+    /// Tasks were woken that had waited for it.
     woken: bool,
     /// It was long, and took all there was.
     drained: bool,

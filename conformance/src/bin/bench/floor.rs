@@ -16,6 +16,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 
 use aws_lc_rs::aead::chacha20_poly1305_openssh as chacha;
 use aws_lc_rs::aead::{AES_128_GCM, AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
+use ssh_proto::Input;
 
 /// The line on stderr which says that all bytes have been moved.
 pub(crate) const MOVED: &str = "bench: all bytes moved";
@@ -33,7 +34,6 @@ const SLOT_LEN: usize = HEADER_LEN + DATA_LEN + MAX_PADDING + TAG_LEN;
 /// Most packets per write: two make 65,352 bytes.
 pub(crate) const BATCH: usize = 2;
 const READ_LEN: usize = 256 * 1024;
-const PAGE_LEN: usize = 4096;
 /// Most packets opened per read. With full packets, `READ_LEN` is reached first.
 const MAX_OPENED: usize = 16;
 
@@ -243,10 +243,9 @@ pub(crate) fn open(cipher: &str, size: u64) -> io::Result<()> {
     let (mut socket, _) = listener.accept()?;
     socket.set_nodelay(true)?;
     let mut output = raw(io::stdout().as_fd())?;
-    // It starts with a page: see `Input` of ssh-proto for what the kernel's copies cost otherwise.
-    let mut memory = vec![0; READ_LEN + PAGE_LEN];
-    let start = memory.as_ptr().align_offset(PAGE_LEN).min(PAGE_LEN);
-    let buffer = &mut memory[start..start + READ_LEN];
+    // Memory that starts with a page: the kernel's copies would cost more otherwise.
+    let mut memory = Input::with_capacity(READ_LEN);
+    let buffer = memory.unfilled();
     let (mut filled, mut moved, mut sequence) = (0, 0, 0_u32);
     loop {
         let read = socket.read(&mut buffer[filled..])?;
