@@ -122,3 +122,53 @@ impl Buffers {
         self.lent.take()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use ssh_proto::error::DisconnectReason;
+    use ssh_proto::{Client, ClientConfig, ClientRole};
+
+    use super::*;
+    use crate::core::{Shared, Sorted, now, seed};
+
+    fn client() -> Shared<ClientRole> {
+        let conn = Client::new(Arc::new(ClientConfig::new()), seed().unwrap(), now());
+        Shared::new(conn, Sorted::Question, false)
+    }
+
+    #[test]
+    fn nothing_is_read_while_the_state_machine_takes_no_input_even_into_a_buffer_that_it_lent_before()
+     {
+        let shared = client();
+        let mut core = shared.lock();
+        let mut buffers = Buffers::new();
+        buffers.borrow(&mut core);
+        let lent = buffers.take().unwrap();
+        buffers.unread(lent, true);
+        core.conn
+            .disconnect(DisconnectReason::BY_APPLICATION, "", now());
+        buffers.borrow(&mut core);
+        assert!(buffers.is_paused());
+        assert!(buffers.take().is_none());
+        assert!(buffers.release().is_some());
+    }
+
+    #[test]
+    fn a_buffer_with_the_start_of_a_packet_stays_and_an_empty_one_is_shared() {
+        let shared = client();
+        let mut core = shared.lock();
+        let mut buffers = Buffers::new();
+        buffers.borrow(&mut core);
+        let lent = buffers.take().unwrap();
+        buffers.unread(lent, false);
+        assert!(!buffers.hold_memory());
+        buffers.borrow(&mut core);
+        let mut lent = buffers.take().unwrap();
+        lent.unfilled()[..4].copy_from_slice(b"SSH-");
+        lent.advance(4);
+        buffers.unread(lent, false);
+        assert_eq!(buffers.take().unwrap().filled(), b"SSH-");
+    }
+}

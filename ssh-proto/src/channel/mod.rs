@@ -63,6 +63,15 @@ pub struct ChannelId {
 impl ChannelId {
     /// A place for the channel in a table of the caller's own: the number by which the peer addresses it (RFC 4254 section
     /// 5), so a small one. No two channels have the same at a time; a later channel may have it again.
+    ///
+    /// ```
+    /// # use ssh_proto::ChannelId;
+    /// /// What is known about a channel, if it is about this one and not about an earlier one of its number.
+    /// fn look_up<T>(table: &[(ChannelId, T)], id: ChannelId) -> Option<&T> {
+    ///     let (known, state) = table.get(id.index())?;
+    ///     (*known == id).then_some(state)
+    /// }
+    /// ```
     pub fn index(self) -> usize {
         usize::try_from(self.slot).unwrap_or(usize::MAX)
     }

@@ -1,5 +1,6 @@
 //! The facade: every public method of a connection. Each only delegates: to the spine, or to the layer it is about.
 
+mod client;
 pub(crate) mod cx;
 pub(crate) mod event;
 mod forward;
@@ -7,6 +8,7 @@ mod machines;
 #[cfg(any(test, feature = "replay"))]
 mod recording;
 pub(crate) mod role;
+mod server;
 mod spine;
 #[cfg(test)]
 mod tests;
@@ -15,15 +17,11 @@ pub(crate) mod timers;
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::auth::{
-    Credential, KeyOffer, LoginAttempt, PasswordChange, PromptRound, Prompts, SessionInfo,
-    SignatureRequest,
-};
+use crate::auth::SessionInfo;
 use crate::channel::{
     Answer, Channel, ChannelId, Channels, GlobalRequestToken, OpenChannel, OpenFailureReason,
     OpenRequest, RequestId,
 };
-use crate::config::AuthMethod;
 use crate::crypto::drbg::{Drbg, Seed};
 use crate::error::{DisconnectReason, Error, Misuse};
 use crate::kex::Negotiated;
@@ -37,15 +35,14 @@ use crate::packet::ident::IdentReader;
 use crate::packet::output::Output;
 use crate::packet::sealer::{Sealer, Traffic};
 #[cfg(any(test, feature = "replay"))]
-use crate::replay::{Command, Name, Serial};
-use crate::secret::Secret;
+use crate::replay::{Command, Name};
 use crate::transport::{Exchange, Step, Transport};
 
 use cx::{Cx, Events};
-use event::{Common, HostKeyOffer};
+use event::Common;
 use role::{AuthMachine, ClientRole, Role, ServerRole};
 use spine::cx;
-use timers::{Deadline, earliest};
+use timers::{Timers, earliest};
 
 /// A client's connection.
 pub type Client = Connection<ClientRole>;
@@ -96,46 +93,6 @@ pub struct Connection<R: Role> {
     timers: Timers,
     /// A command that was blocked may be tried again, and the caller has not heard of it.
     unblocked: bool,
-}
-
-#[derive(Debug)]
-struct Timers {
-    version: Deadline,
-    key_exchange: Deadline,
-    authentication: Deadline,
-    exchanging: bool,
-    trim: Option<Instant>,
-    last_received: Instant,
-    last_sent: Instant,
-    /// The last packet of the peer, or the last keepalive: the next one is due an interval later.
-    silent_since: Instant,
-    /// Keepalives without any sign of life since.
-    unanswered: u32,
-    /// The peer is not read: its silence says nothing.
-    deaf: bool,
-}
-
-impl Timers {
-    const fn new(now: Instant) -> Self {
-        Self {
-            version: Deadline::OFF,
-            key_exchange: Deadline::OFF,
-            authentication: Deadline::OFF,
-            exchanging: false,
-            trim: None,
-            last_received: now,
-            last_sent: now,
-            silent_since: now,
-            unanswered: 0,
-            deaf: false,
-        }
-    }
-
-    const fn stop(&mut self) {
-        self.version.stop();
-        self.key_exchange.stop();
-        self.authentication.stop();
-    }
 }
 
 /// What stays the same over a connection's life, as far as it is known.
@@ -690,195 +647,5 @@ impl<R: Role> Connection<R> {
         self.enter();
         self.resume();
         result
-    }
-}
-
-impl Client {
-    /// Trusts the host key: the key exchange goes on.
-    pub fn accept_host_key(&mut self, offer: HostKeyOffer) -> Result<(), Misuse> {
-        note!(self.out, |_| Command::AcceptHostKey {
-            serial: Serial(offer.serial())
-        });
-        self.judge(&offer)?;
-        self.answer_exchange(|half, _, _| Ok(half.accept()));
-        Ok(())
-    }
-
-    /// Does not trust the host key: the connection ends with [`Error::HostKeyRejected`].
-    pub fn reject_host_key(&mut self, offer: HostKeyOffer) -> Result<(), Misuse> {
-        note!(self.out, |_| Command::RejectHostKey {
-            serial: Serial(offer.serial())
-        });
-        self.judge(&offer)?;
-        self.fail(Error::HostKeyRejected);
-        Ok(())
-    }
-
-    fn judge(&self, offer: &HostKeyOffer) -> Result<(), Misuse> {
-        if self.closed.is_some() {
-            return Err(Misuse::Closed);
-        }
-        let question = self.transport.half().and_then(|half| half.question());
-        if question == Some(offer.serial()) {
-            Ok(())
-        } else {
-            Err(Misuse::StaleToken)
-        }
-    }
-
-    /// Attempts to authenticate `user`. It may be called right after [`new`](Connection::new): the attempt waits for
-    /// the key exchange and the verdict on the host key. One attempt at a time; its outcome is an event.
-    pub fn authenticate(
-        &mut self,
-        user: &str,
-        credential: Credential,
-        now: Instant,
-    ) -> Result<(), Misuse> {
-        note!(self.out, |start| Command::Authenticate {
-            at: start.at(now),
-            user: user.to_owned(),
-            credential: credential.clone()
-        });
-        self.clock(now);
-        self.with_auth(|auth, session, cx| auth.authenticate(user, credential, session, cx))
-    }
-
-    /// Answers prompts, one answer for each.
-    pub fn answer(&mut self, prompts: Prompts, answers: &[Secret]) -> Result<(), Misuse> {
-        note!(self.out, |_| Command::Answer {
-            serial: Serial(prompts.serial()),
-            answers: answers.to_vec()
-        });
-        self.with_auth(|auth, _, cx| auth.answer(prompts, answers, cx))
-    }
-
-    /// Changes a password that has expired.
-    pub fn change_password(
-        &mut self,
-        request: PasswordChange,
-        old: Secret,
-        new: Secret,
-    ) -> Result<(), Misuse> {
-        note!(self.out, |_| Command::ChangePassword {
-            serial: Serial(request.serial()),
-            old: old.clone(),
-            new: new.clone()
-        });
-        self.with_auth(|auth, _, cx| auth.change_password(request, old, new, cx))
-    }
-
-    /// Supplies the signature of a key that is not here: the blob of RFC 4253 section 6.6 (algorithm name, then
-    /// signature). `None`: it cannot be made, which ends the attempt.
-    pub fn supply_signature(
-        &mut self,
-        request: SignatureRequest,
-        signature: Option<&[u8]>,
-    ) -> Result<(), Misuse> {
-        note!(self.out, |_| Command::SupplySignature {
-            serial: Serial(request.serial()),
-            signature: signature.map(Into::into)
-        });
-        self.with_auth(|auth, _, cx| auth.supply_signature(request, signature.ok_or(()), cx))
-    }
-}
-
-impl Server {
-    /// Says that the offered key would do: the client is asked to prove it.
-    pub fn accept_key(&mut self, offer: KeyOffer) -> Result<(), Misuse> {
-        note!(self.out, |_| Command::AcceptKey {
-            serial: Serial(offer.serial())
-        });
-        self.with_auth(|auth, _, cx| auth.accept_key(offer, cx))
-    }
-
-    /// Says that the offered key would not do.
-    pub fn refuse_key(&mut self, offer: KeyOffer) -> Result<(), Misuse> {
-        note!(self.out, |_| Command::RefuseKey {
-            serial: Serial(offer.serial())
-        });
-        self.with_auth(|auth, _, cx| auth.refuse_key(offer, cx))
-    }
-
-    /// Lets the user in.
-    pub fn grant(&mut self, attempt: LoginAttempt) -> Result<(), Misuse> {
-        note!(self.out, |_| Command::Grant {
-            serial: Serial(attempt.serial())
-        });
-        self.with_auth(|auth, _, cx| auth.grant(attempt, cx))
-    }
-
-    /// Refuses the attempt; the client hears of it after the configured delay.
-    pub fn refuse(&mut self, attempt: LoginAttempt) -> Result<(), Misuse> {
-        note!(self.out, |_| Command::Refuse {
-            serial: Serial(attempt.serial())
-        });
-        self.with_auth(|auth, _, cx| auth.refuse(attempt, cx))
-    }
-
-    /// The attempt was good, but one of `methods` must follow (RFC 4252 section 5.1).
-    pub fn partial(&mut self, attempt: LoginAttempt, methods: &[AuthMethod]) -> Result<(), Misuse> {
-        note!(self.out, |_| Command::Partial {
-            serial: Serial(attempt.serial()),
-            methods: methods.to_vec()
-        });
-        self.with_auth(|auth, _, cx| auth.partial(attempt, methods, cx))
-    }
-
-    /// Asks the user something (RFC 4256); the answers come as another attempt.
-    pub fn prompt(&mut self, attempt: LoginAttempt, round: &PromptRound) -> Result<(), Misuse> {
-        note!(self.out, |_| Command::Prompt {
-            serial: Serial(attempt.serial()),
-            round: round.clone()
-        });
-        self.with_auth(|auth, _, cx| auth.prompt(attempt, round, cx))
-    }
-
-    /// The password has expired: the user must choose another (RFC 4252 section 8).
-    pub fn require_password_change(
-        &mut self,
-        attempt: LoginAttempt,
-        prompt: &str,
-    ) -> Result<(), Misuse> {
-        note!(self.out, |_| Command::RequirePasswordChange {
-            serial: Serial(attempt.serial()),
-            prompt: prompt.to_owned()
-        });
-        self.with_auth(|auth, _, cx| auth.require_password_change(attempt, prompt, cx))
-    }
-
-    /// Sends text for the user; only after the client has asked to authenticate ([`Misuse::TooEarly`] before) and before
-    /// that has succeeded (RFC 4252 section 5.4).
-    pub fn banner(&mut self, text: &str) -> Result<(), Misuse> {
-        note!(self.out, |_| Command::Banner {
-            text: text.to_owned()
-        });
-        self.with_auth(|auth, _, cx| auth.banner(text, cx))
-    }
-
-    /// Supplies the signature of a host key that is not here: the blob of RFC 4253 section 6.6 (algorithm name, then
-    /// signature). `None`: it cannot be made, which ends the connection.
-    pub fn supply_signature(
-        &mut self,
-        request: SignatureRequest,
-        signature: Option<&[u8]>,
-    ) -> Result<(), Misuse> {
-        note!(self.out, |_| Command::SupplySignature {
-            serial: Serial(request.serial()),
-            signature: signature.map(Into::into)
-        });
-        if self.closed.is_some() {
-            return Err(Misuse::Closed);
-        }
-        let question = self.transport.half().and_then(|half| half.question());
-        if question != Some(request.serial()) {
-            return Err(Misuse::StaleToken);
-        }
-        match signature {
-            Some(signature) => {
-                self.answer_exchange(|half, exchange, cx| half.supply(signature, exchange, cx))
-            }
-            None => self.fail(Error::SigningFailed),
-        }
-        Ok(())
     }
 }

@@ -1,4 +1,5 @@
-//! Deadlines that can be stopped and go on: they count the peer's time, not ours.
+//! When a connection must look at the clock again. Its deadlines can be stopped and go on: they count the peer's time, not
+//! ours.
 
 use std::time::{Duration, Instant};
 
@@ -8,6 +9,47 @@ pub(crate) fn earliest(one: Option<Instant>, other: Option<Instant>) -> Option<I
     match (one, other) {
         (Some(one), Some(other)) => Some(one.min(other)),
         (one, other) => one.or(other),
+    }
+}
+
+/// The times of a connection.
+#[derive(Debug)]
+pub(super) struct Timers {
+    pub(super) version: Deadline,
+    pub(super) key_exchange: Deadline,
+    pub(super) authentication: Deadline,
+    pub(super) exchanging: bool,
+    pub(super) trim: Option<Instant>,
+    pub(super) last_received: Instant,
+    pub(super) last_sent: Instant,
+    /// The last packet of the peer, or the last keepalive: the next one is due an interval later.
+    pub(super) silent_since: Instant,
+    /// Keepalives without any sign of life since.
+    pub(super) unanswered: u32,
+    /// The peer is not read: its silence says nothing.
+    pub(super) deaf: bool,
+}
+
+impl Timers {
+    pub(super) const fn new(now: Instant) -> Self {
+        Self {
+            version: Deadline::OFF,
+            key_exchange: Deadline::OFF,
+            authentication: Deadline::OFF,
+            exchanging: false,
+            trim: None,
+            last_received: now,
+            last_sent: now,
+            silent_since: now,
+            unanswered: 0,
+            deaf: false,
+        }
+    }
+
+    pub(super) const fn stop(&mut self) {
+        self.version.stop();
+        self.key_exchange.stop();
+        self.authentication.stop();
     }
 }
 

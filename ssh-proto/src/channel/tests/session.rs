@@ -88,6 +88,22 @@ fn a_command_runs_from_open_to_close() {
 }
 
 #[test]
+fn channels_have_places_of_their_own_and_a_later_one_takes_that_of_one_that_is_gone() {
+    let mut pair = Pair::new();
+    let (first, far) = pair.session();
+    let (second, _) = pair.session();
+    assert_eq!((first.index(), second.index()), (0, 1));
+    for (end, id) in [(&mut pair.client, first), (&mut pair.server, far)] {
+        end.client(id).close();
+        end.client(id).release();
+    }
+    pair.run();
+    let (third, _) = pair.session();
+    assert_eq!(third.index(), first.index());
+    assert_ne!(third, first);
+}
+
+#[test]
 fn nothing_works_before_authentication() {
     let mut end = End::new(Side::Client, Limits::default(), &Extensions::default());
     end.channels = Channels::new(Side::Client, &Extensions::default(), None);
