@@ -21,13 +21,14 @@ fn every_world_comes_to_rest_with_nothing_lost() {
             Err(text) => panic!("{text}"),
         }
     }
-    assert!(alive > 75, "most worlds live on and move data: {alive}");
+    assert!(alive > 120, "most worlds live on and move data: {alive}");
 }
 
 #[test]
 fn the_same_seed_makes_the_same_world() {
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
-    for seed in [3, 14, 15] {
+    // The hash of all that was sent among it.
+    for seed in 200..230 {
         assert_eq!(world::run(seed), world::run(seed));
     }
 }

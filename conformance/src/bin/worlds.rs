@@ -4,76 +4,126 @@
 //! conformance/worlds N [--from SEED]
 //! conformance/worlds --seed SEED
 //! ```
+//!
+//! The heap that a world is held to is counted for the whole process, so worlds run one after the other, in as many
+//! processes as there are processors.
 
-use std::process::ExitCode;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::io;
+use std::ops::Range;
+use std::process::{Child, Command, ExitCode, Stdio};
+
+use conformance::world;
+
+meter::count_heap!();
 
 const USAGE: &str = "usage: worlds N [--from SEED] | worlds --seed SEED";
+/// A process that runs worlds `FROM` to `TO` for another one, and says only the sums.
+const SHARE: &str = "--share";
+
+/// What came of some worlds: steps, channels, bytes read, connections that ended early, worlds that failed.
+type Sums = [u64; 5];
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let number = |text: &str| text.parse::<u64>().ok();
-    let (from, count) = match arguments[..] {
-        ["--seed", seed] => (number(seed), Some(1)),
-        [count] => (Some(0), number(count)),
-        [count, "--from", from] => (number(from), number(count)),
-        _ => (None, None),
+    let seeds = match arguments[..] {
+        ["--seed", seed] => number(seed).map(|seed| seed..seed.saturating_add(1)),
+        [count] => number(count).map(|count| 0..count),
+        [count, "--from", from] => number(count)
+            .zip(number(from))
+            .map(|(count, from)| from..from.saturating_add(count)),
+        [SHARE, from, to] => {
+            let (Some(from), Some(to)) = (number(from), number(to)) else {
+                return ExitCode::from(2);
+            };
+            println!("{:?}", run(from..to, false));
+            return ExitCode::SUCCESS;
+        }
+        _ => None,
     };
-    let (Some(from), Some(count)) = (from, count) else {
+    let Some(seeds) = seeds else {
         eprintln!("{USAGE}");
         return ExitCode::from(2);
     };
-    let threads = std::thread::available_parallelism().map_or(1, usize::from);
-    let (next, failed) = (AtomicU64::new(0), AtomicU64::new(0));
-    let (steps, read, channels, ended) = (
-        AtomicU64::new(0),
-        AtomicU64::new(0),
-        AtomicU64::new(0),
-        AtomicU64::new(0),
-    );
-    // A failing world says so itself.
-    std::panic::set_hook(Box::new(|_| {}));
-    std::thread::scope(|scope| {
-        for _ in 0..threads {
-            scope.spawn(|| {
-                loop {
-                    let i = next.fetch_add(1, Ordering::Relaxed);
-                    if i >= count {
-                        break;
-                    }
-                    match conformance::world::run(from + i) {
-                        Ok(outcome) => {
-                            if count == 1 {
-                                println!("{outcome:?}");
-                            }
-                            steps.fetch_add(outcome.steps, Ordering::Relaxed);
-                            read.fetch_add(outcome.read, Ordering::Relaxed);
-                            channels.fetch_add(outcome.channels as u64, Ordering::Relaxed);
-                            ended.fetch_add(u64::from(outcome.ended.is_some()), Ordering::Relaxed);
-                        }
-                        Err(text) => {
-                            eprintln!("{text}");
-                            failed.fetch_add(1, Ordering::Relaxed);
-                        }
-                    }
-                }
-            });
+    let count = seeds.end - seeds.start;
+    let sums = if count == 1 {
+        run(seeds, true)
+    } else {
+        match share(seeds) {
+            Ok(sums) => sums,
+            Err(error) => {
+                eprintln!("{error}");
+                return ExitCode::from(1);
+            }
         }
-    });
-    let (steps, read, channels, ended, failed) = (
-        steps.into_inner(),
-        read.into_inner(),
-        channels.into_inner(),
-        ended.into_inner(),
-        failed.into_inner(),
-    );
+    };
+    let [steps, channels, read, ended, failed] = sums;
     println!(
         "{count} worlds, {steps} steps, {channels} channels, {read} bytes read, {ended} connections ended early, {failed} failed"
     );
-    if failed == 0 {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::from(1)
+    ExitCode::from(u8::from(failed > 0))
+}
+
+/// Runs worlds here.
+fn run(seeds: Range<u64>, talkative: bool) -> Sums {
+    // A failing world says so itself.
+    std::panic::set_hook(Box::new(|_| {}));
+    let mut sums = Sums::default();
+    // What is made once, and would count as left behind.
+    _ = world::run(0);
+    for seed in seeds {
+        let came = match world::run(seed) {
+            Ok(outcome) => {
+                if talkative {
+                    println!("{outcome:?}");
+                }
+                let ended = u64::from(outcome.ended.is_some());
+                let channels = outcome.channels as u64;
+                [outcome.steps, channels, outcome.read, ended, 0]
+            }
+            Err(text) => {
+                eprintln!("{text}");
+                [0, 0, 0, 0, 1]
+            }
+        };
+        add(&mut sums, came);
+    }
+    sums
+}
+
+/// Has processes run them.
+fn share(seeds: Range<u64>) -> io::Result<Sums> {
+    let processes = std::thread::available_parallelism().map_or(1, usize::from) as u64;
+    let count = seeds.end - seeds.start;
+    let bound = |process: u64| seeds.start + count * process / processes;
+    let program = std::env::current_exe()?;
+    let children: Vec<Child> = (0..processes)
+        .map(|process| {
+            Command::new(&program)
+                .arg(SHARE)
+                .args([bound(process), bound(process + 1)].map(|seed| seed.to_string()))
+                .stdout(Stdio::piped())
+                .spawn()
+        })
+        .collect::<io::Result<_>>()?;
+    let mut sums = Sums::default();
+    for child in children {
+        let output = child.wait_with_output()?;
+        let text = String::from_utf8_lossy(&output.stdout);
+        let came: Vec<u64> = text
+            .split(|at: char| !at.is_ascii_digit())
+            .filter_map(|number| number.parse().ok())
+            .collect();
+        let came = Sums::try_from(came)
+            .map_err(|_| io::Error::other(format!("a share of the worlds: {}", output.status)))?;
+        add(&mut sums, came);
+    }
+    Ok(sums)
+}
+
+fn add(sums: &mut Sums, came: Sums) {
+    for (sum, came) in sums.iter_mut().zip(came) {
+        *sum += came;
     }
 }

@@ -4,6 +4,10 @@
 //! For a while the world is unkind: readers stall, bytes come in pieces and late, keys are renewed from both sides,
 //! signers fail, channels are closed in the middle, and now and then the line is cut. Then that stops, and the world must
 //! come to rest: what was written and not given up has arrived, both ends of every channel are closed, nothing is owed.
+//! A connection that has ended before has ended by something that was drawn, and both sides say the same of it.
+//!
+//! Everything follows from the seed, to the last byte on the wire: so the algorithms are those for which the cryptographic
+//! library draws nothing for itself.
 //!
 //! | file | what it holds |
 //! |---|---|
@@ -16,20 +20,17 @@ mod random;
 mod side;
 
 use std::fmt::Write as _;
+use std::hash::{DefaultHasher, Hasher};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use meter::{heap, is_counting, steps};
 use ssh_proto::config::{Keepalive, TransportConfig};
-use ssh_proto::key::KeyKind;
 use ssh_proto::names::{Algorithm, Cipher, Kex, Mac, Preference};
 use ssh_proto::{
-    AuthMethod, Client, ClientConfig, ClientRole, HostKey, Role, Seed, Server, ServerConfig,
-    ServerRole,
+    AuthMethod, Client, ClientConfig, ClientRole, HostKey, Role, Server, ServerConfig, ServerRole,
 };
-
-use crate::pair::host_key;
 
 use model::{Model, Who};
 use random::Random;
@@ -65,6 +66,8 @@ pub struct Outcome {
     pub authenticated: bool,
     /// Why the connection ended, if it did before the world was at rest.
     pub ended: Option<String>,
+    /// A hash of all that either side sent.
+    pub wire: u64,
 }
 
 /// Runs the world of a seed.
@@ -124,6 +127,9 @@ struct World {
     weather: Weather,
     /// The line may be cut, and the connection be ended.
     mortal: bool,
+    cut: bool,
+    /// What was sent so far.
+    wire: DefaultHasher,
     /// Bytes in use, and steps of work made, before there was a world.
     before: (i64, u64),
     /// Bytes that were taken, and steps of the world.
@@ -137,8 +143,9 @@ impl World {
         let mut random = Random::new(seed);
         let now = Instant::now();
         let (client, server) = configurations(&mut random);
-        let client = Client::new(Arc::new(client), Seed::new([1; 32]), now);
-        let server = Server::new(Arc::new(server), Seed::new([2; 32]), now);
+        let budgets = [&client.transport, &server.transport].map(|side| side.limits.window_budget);
+        let client = Client::new(Arc::new(client), random.seed(), now);
+        let server = Server::new(Arc::new(server), random.seed(), now);
         let weather = Weather {
             delay: [0, 0, 3, 200][random.below(4)],
             piece: [1 << 20, 1 << 20, 5_000, 40][random.below(4)],
@@ -146,8 +153,8 @@ impl World {
         };
         let mortal = random.one_in(6);
         Self {
-            client: Side::new(client, &mut random),
-            server: Side::new(server, &mut random),
+            client: Side::new(client, budgets[0], mortal, &mut random),
+            server: Side::new(server, budgets[1], mortal, &mut random),
             random,
             now,
             start: now,
@@ -156,6 +163,8 @@ impl World {
             down: Line::default(),
             weather,
             mortal,
+            cut: false,
+            wire: DefaultHasher::new(),
             before,
             taken: 0,
             steps: 0,
@@ -198,9 +207,16 @@ impl World {
                 self.timers();
             }
             7 if self.mortal && random.one_in(200) => {
-                self.up.cut = true;
-                self.down.cut = true;
+                self.cut = true;
+                let which = random.below(3);
+                if which != 1 {
+                    self.up.cut(random);
+                }
+                if which != 2 {
+                    self.down.cut(random);
+                }
             }
+            8 => self.doze(),
             _ => _ = self.transfer(),
         }
         self.react();
@@ -242,6 +258,25 @@ impl World {
         moved
     }
 
+    /// Time passes, but not until either side has asked to be woken.
+    fn doze(&mut self) {
+        let next = loop {
+            let next = [self.client.settle(self.now), self.server.settle(self.now)];
+            if !self.react() {
+                break next;
+            }
+        };
+        let most = next.into_iter().flatten().min().map_or(1_000, |next| {
+            let left = next.saturating_duration_since(self.now);
+            u64::try_from(left.as_micros()).unwrap_or(u64::MAX)
+        });
+        if let Some(most) = most.min(50_000).checked_sub(1) {
+            self.now += Duration::from_micros(self.random.up_to(most));
+            self.client.sleeps_until(self.now);
+            self.server.sleeps_until(self.now);
+        }
+    }
+
     fn timers(&mut self) {
         self.client.conn.handle_timeout(self.now);
         self.server.conn.handle_timeout(self.now);
@@ -257,8 +292,9 @@ impl World {
 
     fn transfer(&mut self) -> bool {
         let (random, now, weather) = (&mut self.random, self.now, &self.weather);
-        let sent = send(&mut self.client, &mut self.up, weather, random, now)
-            | send(&mut self.server, &mut self.down, weather, random, now);
+        let wire = &mut self.wire;
+        let sent = send(&mut self.client, &mut self.up, weather, random, wire, now)
+            | send(&mut self.server, &mut self.down, weather, random, wire, now);
         // What is under way arrives before anybody waits for it longer than the network takes.
         let next = [&self.up, &self.down]
             .into_iter()
@@ -316,11 +352,14 @@ impl World {
     }
 
     fn end(self, steps: u64) -> Outcome {
-        let ended = self
-            .client
-            .over
-            .clone()
-            .or_else(|| self.server.over.clone());
+        let (client, server) = (self.client.over.as_ref(), self.server.over.as_ref());
+        assert!(
+            self.client.is_explained(self.cut, server)
+                && self.server.is_explained(self.cut, client),
+            "an end that nothing explains\n{}",
+            self.describe()
+        );
+        let ended = client.or(server).map(ToString::to_string);
         if ended.is_none() {
             self.model.all_has_arrived();
         }
@@ -330,6 +369,7 @@ impl World {
             channels: self.model.channels(),
             authenticated: self.client.authenticated,
             ended,
+            wire: self.wire.finish(),
         }
     }
 
@@ -349,6 +389,16 @@ impl World {
 }
 
 impl Line {
+    /// Nothing more arrives than some of what is under way.
+    fn cut(&mut self, random: &mut Random) {
+        let whole = random.below(self.under_way.len() + 1);
+        self.under_way.truncate(whole);
+        if let Some((_, last)) = self.under_way.back_mut() {
+            last.truncate(random.below(last.len() + 1));
+        }
+        self.cut = true;
+    }
+
     fn is_empty(&self) -> bool {
         self.under_way.is_empty() && self.arrived.is_empty()
     }
@@ -364,6 +414,7 @@ fn send<R: Role>(
     line: &mut Line,
     weather: &Weather,
     random: &mut Random,
+    wire: &mut DefaultHasher,
     now: Instant,
 ) -> bool {
     let len = side
@@ -372,9 +423,12 @@ fn send<R: Role>(
         .len()
         .min(1 + random.up_to(weather.drain) as usize);
     if len == 0 {
+        // Whoever has come to its end closes the stream.
+        line.cut |= side.over.is_some();
         return false;
     }
     let bytes = side.conn.output()[..len].to_vec();
+    wire.write(&bytes);
     side.conn.consume_output(len);
     if !line.cut {
         let last = line.under_way.back().map_or(now, |(at, _)| *at);
@@ -420,9 +474,14 @@ fn configurations(random: &mut Random) -> (ClientConfig, ServerConfig) {
     let mut transport = TransportConfig::default();
     transport.algorithms.ciphers = Preference::new([random.pick(Cipher::ALL)]).expect("one");
     transport.algorithms.macs = Preference::new([random.pick(Mac::ALL)]).expect("one");
-    if random.one_in(2) {
-        transport.algorithms.kex = Preference::new([random.pick(Kex::ALL)]).expect("one");
-    }
+    // What the cryptographic library draws for itself does not follow from the seed.
+    let kex = Kex::ALL
+        .iter()
+        .filter(|kex| **kex != Kex::MlKem768X25519Sha256);
+    let kex: Vec<Kex> = kex.copied().collect();
+    let only = [random.pick(&kex)];
+    let kex = if random.one_in(2) { &only } else { &kex[..] };
+    transport.algorithms.kex = Preference::new(kex.iter().copied()).expect("some");
     transport.own.channel_kinds = vec![side::KIND.to_owned()];
     transport.own.channel_requests = vec![side::REQUEST.to_owned()];
     transport.own.global_requests = vec![side::REQUEST.to_owned()];
@@ -441,6 +500,9 @@ fn configurations(random: &mut Random) -> (ClientConfig, ServerConfig) {
         if random.one_in(4) {
             transport.limits.window = 64 * 1024 + random.up_to(1 << 20) as u32;
         }
+        if random.one_in(4) {
+            transport.limits.window_budget = 1 << (20 + random.below(6));
+        }
         // Both may renew keys as often as they like: the limit on cheap ones has tests of its own.
         transport.limits.cheap_rekeys = u32::MAX;
         transport
@@ -455,15 +517,11 @@ fn configurations(random: &mut Random) -> (ClientConfig, ServerConfig) {
             count: 1_000,
         });
     }
-    let kinds = [
-        KeyKind::Ed25519,
-        KeyKind::EcdsaNistp256,
-        KeyKind::EcdsaNistp384,
-    ];
-    let key = host_key(kinds[random.below(kinds.len())]);
-    let key = match key {
-        HostKey::Private(key) if random.one_in(3) => HostKey::External(key.public().clone()),
-        key => key,
+    let key = side::world_key();
+    let key = if random.one_in(3) {
+        HostKey::External(key.public().clone())
+    } else {
+        HostKey::Private(key)
     };
     let mut server = ServerConfig::new(vec![key]);
     server.transport = second;

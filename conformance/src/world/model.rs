@@ -28,14 +28,21 @@ pub(super) type Key = (Who, u32);
 #[derive(Debug, Default)]
 pub(super) struct Model {
     channels: BTreeMap<Key, Chan>,
+    /// The server has let the user in.
+    granted: bool,
 }
 
 #[derive(Debug, Default, Clone)]
 struct Chan {
+    /// A session: a command that leaves a status.
+    session: bool,
     opened: bool,
     /// By writer, then stream.
     flows: [[Flow; 2]; 2],
     said: [Said; 2],
+    /// How the command ended, as the server said and as the client heard.
+    exit: Option<u32>,
+    heard_exit: bool,
 }
 
 #[derive(Debug, Default, Clone, Copy)]
@@ -64,8 +71,24 @@ fn byte((opener, number): Key, writer: Who, stream: usize, position: u64) -> u8 
 }
 
 impl Model {
-    pub(super) fn asked_for(&mut self, key: Key) {
-        let before = self.channels.insert(key, Chan::default());
+    pub(super) fn granted(&mut self) {
+        self.granted = true;
+    }
+
+    /// A side believes that the user is in.
+    pub(super) fn authenticated(&self, who: Who) {
+        assert!(
+            self.granted,
+            "{who:?} has let a user in whom nobody granted it"
+        );
+    }
+
+    pub(super) fn asked_for(&mut self, key: Key, session: bool) {
+        let channel = Chan {
+            session,
+            ..Chan::default()
+        };
+        let before = self.channels.insert(key, channel);
         assert!(before.is_none(), "{key:?} twice");
     }
 
@@ -133,8 +156,9 @@ impl Model {
         let flows = channel.flows[who.other() as usize];
         let other = channel.said[who.other() as usize];
         let finished = other.eof || other.close;
+        let waits = who == Who::Client && channel.session && !channel.heard_exit;
         let said = &mut channel.said[who as usize];
-        said.gave_up |= !finished || flows.iter().any(|flow| flow.read < flow.written);
+        said.gave_up |= !finished || waits || flows.iter().any(|flow| flow.read < flow.written);
         said.close = true;
     }
 
@@ -159,11 +183,31 @@ impl Model {
         );
     }
 
-    /// Whether `who` has read all that the other side wrote.
-    pub(super) fn all_read(&self, key: Key, who: Who) -> bool {
+    /// The server says how the command ended.
+    pub(super) fn said_exit(&mut self, key: Key, status: u32) {
+        let channel = self.channel(key);
+        assert!(channel.session && channel.exit.is_none(), "{key:?}");
+        channel.exit = Some(status);
+    }
+
+    pub(super) fn heard_exit(&mut self, key: Key, status: u32) {
+        let channel = self.channel(key);
+        assert_eq!(channel.exit, Some(status), "{key:?}: another status");
+        assert!(!channel.heard_exit, "{key:?}: the status twice");
+        channel.heard_exit = true;
+    }
+
+    /// How much of a channel `who` has not read, or will never read.
+    pub(super) fn unread_by(&self, key: Key, who: Who) -> u64 {
         self.channels[&key].flows[who.other() as usize]
             .iter()
-            .all(|flow| flow.read == flow.written)
+            .map(|flow| flow.written - flow.read)
+            .sum()
+    }
+
+    /// Whether `who` has read all that the other side wrote.
+    pub(super) fn all_read(&self, key: Key, who: Who) -> bool {
+        self.unread_by(key, who) == 0
     }
 
     /// At the end: what was written and not given up was read, and every EOF that could be heard was.
@@ -183,6 +227,10 @@ impl Model {
                         "{key:?}: not all of stream {stream} came to {reader:?}\n{self}"
                     );
                 }
+                assert!(
+                    reader == Who::Server || channel.exit.is_none() || channel.heard_exit,
+                    "{key:?}: the status never came\n{self}"
+                );
                 assert!(
                     !other.eof || said.heard_eof || said.close,
                     "{key:?}: EOF never came to {reader:?}\n{self}"

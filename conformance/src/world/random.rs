@@ -1,5 +1,7 @@
 //! What is drawn in a world.
 
+use ssh_proto::Seed;
+
 use crate::wire::draw;
 
 /// Numbers that follow from a seed.
@@ -29,6 +31,15 @@ impl Random {
     pub(super) fn len(&mut self, max: u64) -> usize {
         let bound = [10, 1_000, max][self.below(3)].min(max);
         self.up_to(bound) as usize
+    }
+
+    /// The seed of a connection.
+    pub(super) fn seed(&mut self) -> Seed {
+        let mut bytes = [0; 32];
+        for word in bytes.chunks_exact_mut(8) {
+            word.copy_from_slice(&draw(&mut self.0).to_le_bytes());
+        }
+        Seed::new(bytes)
     }
 
     pub(super) fn pick<T: Copy>(&mut self, of: &[T]) -> T {

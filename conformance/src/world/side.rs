@@ -2,9 +2,11 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt::Write as _;
+use std::sync::Arc;
 use std::time::Instant;
 
 use ssh_proto::error::DisconnectReason;
+use ssh_proto::key::{KeyKind, PrivateKey};
 use ssh_proto::{
     Answer, AuthMethod, ChannelEvent, ChannelId, ChannelRequest, ClientEvent, ClientRole,
     Connection, Credential, Error, GlobalRequestKind, GlobalRequestReceived, OpenChannel,
@@ -12,7 +14,7 @@ use ssh_proto::{
     Role, Secret, ServerEvent, ServerRole, SignatureRequest, Stream,
 };
 
-use crate::pair::{host_key, user_key};
+use crate::pair::user_key;
 
 use super::Sided;
 use super::model::{Key, Model, Who};
@@ -22,6 +24,15 @@ use super::random::Random;
 pub(super) const KIND: &str = "world@example.com";
 /// The requests that both sides make.
 pub(super) const REQUEST: &str = "request@example.com";
+/// What a client attempts, as far as the server has not said that something else must follow.
+const METHODS: [&str; 6] = [
+    "none",
+    "password",
+    "publickey",
+    "publickey",
+    "publickey",
+    "keyboard-interactive",
+];
 /// How many channels a side opens at the most.
 const CHANNELS: u32 = 10;
 /// Output that waits never gets longer than this: replies have the last of it.
@@ -38,17 +49,30 @@ pub(super) struct Side<R: Role> {
     requests: VecDeque<(RequestId, Vec<u8>)>,
     pub(super) authenticated: bool,
     attempting: bool,
+    /// What the server said could go on. Attempts with anything else count as failures.
+    methods: Option<Vec<String>>,
     refusals: u32,
     /// Channels whose reader sleeps.
     sleepy: u64,
     kind: bool,
-    pub(super) over: Option<String>,
+    /// It may end the connection, as may what it asks for.
+    mortal: bool,
+    /// It has ended the connection by itself, and how.
+    ended: Option<Error>,
+    pub(super) over: Option<Error>,
+    /// What the peer may have sent and not seen read, at the most: of a channel, and of all.
+    window_budget: u32,
 }
 
 #[derive(Debug, Default)]
 struct Mine {
     /// A server learns it from the command of a session.
     key: Option<Key>,
+    /// A command that leaves a status.
+    session: bool,
+    exited: bool,
+    /// The largest receive window that it had: credit is not taken back.
+    window: u64,
     opened: bool,
     eof: bool,
     close: bool,
@@ -62,7 +86,12 @@ impl<R: Sided> Side<R>
 where
     Self: Application<Event = R::Event>,
 {
-    pub(super) fn new(conn: Connection<R>, random: &mut Random) -> Self {
+    pub(super) fn new(
+        conn: Connection<R>,
+        window_budget: u32,
+        mortal: bool,
+        random: &mut Random,
+    ) -> Self {
         Self {
             conn,
             channels: BTreeMap::new(),
@@ -72,10 +101,14 @@ where
             requests: VecDeque::new(),
             authenticated: false,
             attempting: false,
+            methods: None,
             refusals: 0,
             sleepy: [2, 5, 1_000][random.below(3)],
             kind: false,
+            mortal,
+            ended: None,
             over: None,
+            window_budget,
         }
     }
 
@@ -89,6 +122,20 @@ where
 
     pub(super) const fn is_over(&self) -> bool {
         self.over.is_some()
+    }
+
+    /// Whether the end that it has come to is one that something in this world explains.
+    pub(super) fn is_explained(&self, cut: bool, other: Option<&Error>) -> bool {
+        match (&self.over, &self.ended) {
+            (None, _) => true,
+            (over, Some(ended)) => over.as_ref() == Some(ended),
+            // The stream ends where it is cut, and where the other side is gone.
+            (Some(Error::UnexpectedEof(_)), None) => cut || other.is_some(),
+            (Some(Error::Disconnected(said)), None) => {
+                other.and_then(Error::disconnect_reason) == Some(said.reason)
+            }
+            (Some(_), None) => false,
+        }
     }
 
     /// Nothing is left to do.
@@ -117,6 +164,77 @@ where
             "an event after the last"
         );
         while self.conn.poll_log().is_some() {}
+        self.check_windows(model);
+    }
+
+    /// What the peer was granted and what is unread stay within the windows, whatever was changed meanwhile.
+    fn check_windows(&mut self, model: &Model) {
+        let mut all = 0;
+        for (id, mine) in &mut self.channels {
+            let Some(channel) = self.conn.channel(*id) else {
+                continue;
+            };
+            mine.window = mine.window.max(channel.receive_window().into());
+            let unread = (channel.readable(Stream::DATA) + channel.readable(Stream::STDERR)) as u64;
+            let owed = u64::from(channel.receive_credit()) + unread;
+            assert!(
+                owed <= mine.window,
+                "{owed} granted and unread, {mine:?}\n{model}"
+            );
+            if let Some(key) = mine.key {
+                let under_way = model.unread_by(key, R::WHO);
+                assert!(
+                    under_way <= mine.window,
+                    "{under_way} on their way, {mine:?}\n{model}"
+                );
+            }
+            all += owed;
+        }
+        assert!(
+            all <= u64::from(self.window_budget),
+            "{all} granted and unread in all\n{model}"
+        );
+    }
+
+    /// Whatever is to be done now is done: what is left has a time.
+    pub(super) fn settle(&mut self, now: Instant) -> Option<Instant> {
+        self.conn.handle_timeout(now);
+        self.conn.poll_timeout()
+    }
+
+    /// Before the time that was asked for nothing happens.
+    pub(super) fn sleeps_until(&mut self, now: Instant) {
+        let before = (self.conn.output().len(), self.conn.poll_timeout());
+        self.conn.handle_timeout(now);
+        let after = (self.conn.output().len(), self.conn.poll_timeout());
+        assert_eq!(before, after, "something was done too early");
+        assert!(self.conn.poll_event().is_none(), "an event too early");
+    }
+
+    /// Whether to end the connection, if that is still to be done, with `error`.
+    fn ends(&mut self, odds: u64, error: Error, random: &mut Random) -> bool {
+        let ends = self.mortal && !self.kind && self.conn.closed().is_none() && random.one_in(odds);
+        if ends {
+            self.ended = Some(error);
+        }
+        ends
+    }
+
+    /// The command of a session ends: its server says so before it closes.
+    fn exit(&mut self, id: ChannelId, key: Key, model: &mut Model) -> bool {
+        let status = key.1 + 1;
+        let due = self
+            .channels
+            .get(&id)
+            .is_some_and(|mine| mine.session && !mine.exited && !mine.close);
+        let done = due && self.send_exit_status(id, status);
+        if done {
+            model.said_exit(key, status);
+            if let Some(mine) = self.channels.get_mut(&id) {
+                mine.exited = true;
+            }
+        }
+        done
     }
 
     /// Handles what happened; says whether anything did.
@@ -154,7 +272,7 @@ where
     }
 
     pub(super) fn end(&mut self, error: &Error) {
-        self.over = Some(error.to_string());
+        self.over = Some(error.clone());
         self.questions.clear();
         self.tokens.clear();
     }
@@ -183,6 +301,7 @@ where
                 ChannelEvent::Requested { request, token } => {
                     let accept = match request {
                         ChannelRequest::Exec(command) => {
+                            assert!(mine.session, "a command in no session");
                             let number: u32 =
                                 String::from_utf8_lossy(&command).parse().expect("a number");
                             mine.key = Some((Who::Client, number));
@@ -221,6 +340,10 @@ where
                         model.heard_close(key, R::WHO);
                     }
                 }
+                ChannelEvent::ExitStatus(status) => {
+                    model.heard_exit(mine.key.expect("its opener knows it"), status);
+                    mine.exited = true;
+                }
                 ChannelEvent::Data(_) | ChannelEvent::Writable => {}
                 other => panic!("{other:?}"),
             }
@@ -253,6 +376,7 @@ where
         if let Ok(id) = self.conn.accept_open(request, b"") {
             let mine = Mine {
                 key,
+                session: key.is_none(),
                 opened: true,
                 ..Mine::default()
             };
@@ -292,6 +416,10 @@ where
         if !self.authenticated {
             self.log_in(random, now);
         }
+        if self.ends(300, Error::LocallyClosed, random) {
+            let reason = DisconnectReason::BY_APPLICATION;
+            return self.conn.disconnect(reason, "enough", now);
+        }
         match random.below(40) {
             0..=3 => self.open(model, random, now),
             4 => _ = self.conn.rekey(now),
@@ -329,9 +457,10 @@ where
         };
         self.asked += 1;
         let key = (R::WHO, number);
-        model.asked_for(key);
+        model.asked_for(key, session);
         let mut mine = Mine {
             key: Some(key),
+            session,
             ..Mine::default()
         };
         if session {
@@ -386,6 +515,7 @@ where
             }
             7 => channel.set_receive_window(random.up_to(1 << 20) as u32),
             8 => mine.asleep = false,
+            9 => _ = self.exit(id, key, model),
             _ => {
                 let stream = random.below(5) / 4;
                 let data = model.next_bytes(key, R::WHO, stream, random.len(120_000));
@@ -475,6 +605,7 @@ where
                     moved = true;
                 }
             }
+            moved |= self.exit(id, key, model);
             let (Some(mine), Some(mut channel)) =
                 (self.channels.get_mut(&id), self.conn.channel(id))
             else {
@@ -488,6 +619,7 @@ where
             }
             if mine.peer_eof
                 && !mine.close
+                && (mine.exited || !mine.session)
                 && mine.requests.is_empty()
                 && model.all_read(key, R::WHO)
             {
@@ -540,6 +672,8 @@ pub(super) trait Application: Sized {
     fn log_in(&mut self, random: &mut Random, now: Instant) -> bool;
     /// Starts the program of a session.
     fn start(&mut self, id: ChannelId, number: u32) -> Option<(RequestId, bool)>;
+    /// Says how the program ended, if it can be said now.
+    fn send_exit_status(&mut self, id: ChannelId, status: u32) -> bool;
 }
 
 impl Application for Side<ClientRole> {
@@ -554,10 +688,17 @@ impl Application for Side<ClientRole> {
             | ClientEvent::OpenRequested(_)
             | ClientEvent::GlobalRequested(_) => self.questions.push(event),
             ClientEvent::Authenticated => {
+                model.authenticated(Who::Client);
                 assert!(!self.authenticated, "authenticated twice");
                 self.authenticated = true;
             }
-            ClientEvent::AuthenticationRefused { .. } => self.attempting = false,
+            ClientEvent::AuthenticationRefused { methods, .. } => {
+                self.attempting = false;
+                // None are known where its own signer failed before the server said any.
+                if !methods.is_empty() {
+                    self.methods = Some(methods);
+                }
+            }
             ClientEvent::Channel(id) => self.channel_events(id, model, random),
             ClientEvent::GlobalReplied { request, reply } => {
                 self.global_replied(request, reply.as_deref())
@@ -577,7 +718,12 @@ impl Application for Side<ClientRole> {
     ) {
         match question {
             ClientEvent::HostKeyOffered(offer) => {
-                self.conn.accept_host_key(offer).expect("an open question")
+                let result = if self.ends(10, Error::HostKeyRejected, random) {
+                    self.conn.reject_host_key(offer)
+                } else {
+                    self.conn.accept_host_key(offer)
+                };
+                result.expect("an open question");
             }
             ClientEvent::PromptsReceived(prompts) => {
                 let answers = vec![Secret::from("answer"); prompts.prompts().len()];
@@ -604,11 +750,16 @@ impl Application for Side<ClientRole> {
         if self.attempting {
             return false;
         }
-        let credential = match random.below(6) {
-            0 => Credential::None,
-            1 => Credential::password("secret"),
-            2 => Credential::external(user_key().public().clone()),
-            3 => Credential::keyboard_interactive(),
+        let known = self.methods.as_ref();
+        let possible: Vec<&str> = METHODS
+            .into_iter()
+            .filter(|method| known.is_none_or(|known| known.iter().any(|known| known == method)))
+            .collect();
+        let credential = match random.pick(&possible) {
+            "none" => Credential::None,
+            "password" => Credential::password("secret"),
+            "keyboard-interactive" => Credential::keyboard_interactive(),
+            _ if random.one_in(3) => Credential::external(user_key().public().clone()),
             _ => Credential::public_key(user_key()),
         };
         self.attempting = self.conn.authenticate("somebody", credential, now).is_ok();
@@ -622,6 +773,10 @@ impl Application for Side<ClientRole> {
             .start(Program::Exec(command.as_bytes()))
             .expect("the first program");
         Some((request, true))
+    }
+
+    fn send_exit_status(&mut self, _: ChannelId, _: u32) -> bool {
+        false
     }
 }
 
@@ -646,6 +801,7 @@ impl Application for Side<ServerRole> {
                 self.questions.push(event);
             }
             ServerEvent::Authenticated { user } => {
+                model.authenticated(Who::Server);
                 assert_eq!(user, "somebody");
                 assert!(!self.authenticated, "authenticated twice");
                 self.authenticated = true;
@@ -672,9 +828,10 @@ impl Application for Side<ServerRole> {
                 self.conn.accept_key(offer).expect("an open question")
             }
             ServerEvent::SignatureNeeded(request) => {
-                let signature = host_signature(&request);
+                let fails = self.ends(10, Error::SigningFailed, random);
+                let signature = (!fails).then(|| sign(&world_key(), &request));
                 self.conn
-                    .supply_signature(request, Some(&signature))
+                    .supply_signature(request, signature.as_deref())
                     .expect("an open question");
             }
             ServerEvent::LoginAttempted(attempt) => {
@@ -695,6 +852,7 @@ impl Application for Side<ServerRole> {
                     let round = PromptRound::new("", "").with_prompt("answer: ", false);
                     self.conn.prompt(attempt, &round).expect("an open question");
                 } else {
+                    model.granted();
                     self.conn.grant(attempt).expect("an open question");
                 }
             }
@@ -704,38 +862,28 @@ impl Application for Side<ServerRole> {
         }
     }
 
-    fn log_in(&mut self, random: &mut Random, now: Instant) -> bool {
-        if !self.kind && random.one_in(20_000) {
-            self.conn
-                .disconnect(DisconnectReason::BY_APPLICATION, "enough", now);
-        }
+    fn log_in(&mut self, _: &mut Random, _: Instant) -> bool {
         false
     }
 
     fn start(&mut self, _: ChannelId, _: u32) -> Option<(RequestId, bool)> {
         None
     }
+
+    fn send_exit_status(&mut self, id: ChannelId, status: u32) -> bool {
+        self.conn
+            .channel(id)
+            .is_some_and(|mut channel| channel.send_exit_status(status).is_ok())
+    }
 }
 
-fn sign(key: &ssh_proto::key::PrivateKey, request: &SignatureRequest) -> Vec<u8> {
+fn sign(key: &PrivateKey, request: &SignatureRequest) -> Vec<u8> {
     key.sign(request.algorithm(), request.data())
         .expect("a signature")
 }
 
-fn host_signature(request: &SignatureRequest) -> Vec<u8> {
-    use ssh_proto::key::KeyKind;
-    [
-        KeyKind::Ed25519,
-        KeyKind::EcdsaNistp256,
-        KeyKind::EcdsaNistp384,
-    ]
-    .into_iter()
-    .map(host_key)
-    .find_map(|key| match key {
-        ssh_proto::HostKey::Private(key) if key.public() == request.key() => {
-            Some(sign(&key, request))
-        }
-        _ => None,
-    })
-    .expect("a key of this world")
+/// The host key of every world. Its signatures follow from what is signed, as all else follows from the seed: those of
+/// ECDSA would not.
+pub(super) fn world_key() -> Arc<PrivateKey> {
+    Arc::new(PrivateKey::generate(KeyKind::Ed25519, &[7; 32]).expect("a key"))
 }

@@ -410,6 +410,15 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_window_of_its_first_size_is_not_reviewed() {
+        let mut window = RecvWindow::new(1_000);
+        assert!(!window.begin_review());
+        window.grow(1_001);
+        assert!(window.begin_review());
+        assert!(!window.begin_review(), "it is already");
+    }
+
     /// A window of 1,000 bytes that has grown to 4,000 and, since nobody used that much, was lowered again.
     fn lowered() -> RecvWindow {
         let mut window = RecvWindow::new(1_000);

@@ -92,7 +92,13 @@ fn a_large_buffer_starts_with_a_page_and_has_the_room_that_was_asked_for() {
             assert!(input.unfilled().is_empty());
         }
     }
-    assert_eq!(Input::with_capacity(10).unfilled().len(), 10);
+    // With 64 KiB it is large: below that the memory is what was asked for, wherever it lies.
+    for capacity in [0, 1, 10, 64 * 1024 - 1] {
+        assert_eq!(Input::with_capacity(capacity).unfilled().len(), capacity);
+        let memory = Input::with_capacity(capacity).into_empty_vec().capacity();
+        assert_eq!(memory, capacity);
+    }
+    assert!(Input::with_capacity(64 * 1024).into_empty_vec().capacity() >= 68 * 1024);
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::world::key;
 use super::{played, replay, start};
-use crate::auth::{Credential, Proof};
+use crate::auth::{Credential, LoginAttempt, PromptRound, Proof};
 use crate::channel::{ChannelEvent, OpenChannel, Program, Stream};
 use crate::config::{ClientConfig, HostKey, Keepalive, ServerConfig};
 use crate::connection::event::{ClientEvent, ServerEvent};
@@ -182,8 +182,12 @@ fn the_end_of_a_blockade_is_an_event_of_the_recording() {
     replay(&text);
 }
 
-#[test]
-fn a_password_that_is_changed_replays() {
+/// The recording of a client that logs in with what `answer` says to what `judge` asks.
+fn login(
+    credential: Credential,
+    mut answer: impl FnMut(&mut Client, ClientEvent),
+    mut judge: impl FnMut(&mut Server, LoginAttempt),
+) -> String {
     let mut config = ClientConfig::new();
     config.transport.record = true;
     let host_key = HostKey::Private(Arc::new(key(KeyKind::Ed25519)));
@@ -194,8 +198,7 @@ fn a_password_that_is_changed_replays() {
         Seed::new([2; 32]),
         now,
     );
-    let old = Credential::password("old");
-    client.authenticate("alice", old, now).unwrap();
+    client.authenticate("alice", credential, now).unwrap();
     while !client.is_authenticated() {
         let taken = server.handle_bytes(client.output(), now);
         client.consume_output(taken);
@@ -203,20 +206,56 @@ fn a_password_that_is_changed_replays() {
         server.consume_output(taken);
         match client.poll_event() {
             Some(ClientEvent::HostKeyOffered(offer)) => client.accept_host_key(offer).unwrap(),
-            Some(ClientEvent::PasswordChangeRequested(change)) => client
-                .change_password(change, "old".into(), "new".into())
-                .unwrap(),
-            _ => {}
+            Some(event) => answer(&mut client, event),
+            None => {}
         }
         if let Some(ServerEvent::LoginAttempted(attempt)) = server.poll_event() {
-            match attempt.proof() {
-                Proof::PasswordChange { .. } => server.grant(attempt).unwrap(),
-                _ => server.require_password_change(attempt, "another").unwrap(),
-            }
+            judge(&mut server, attempt);
         }
     }
-    let text = client.finish_recording().unwrap();
+    client.finish_recording().unwrap()
+}
+
+#[test]
+fn a_password_that_is_changed_replays() {
+    let text = login(
+        Credential::password("old"),
+        |client, event| {
+            if let ClientEvent::PasswordChangeRequested(change) = event {
+                client
+                    .change_password(change, "old".into(), "new".into())
+                    .unwrap();
+            }
+        },
+        |server, attempt| match attempt.proof() {
+            Proof::PasswordChange { .. } => server.grant(attempt).unwrap(),
+            _ => server.require_password_change(attempt, "another").unwrap(),
+        },
+    );
     assert!(text.contains("change-password"), "{text}");
+    replay(&text);
+}
+
+#[test]
+fn prompts_that_are_answered_replay() {
+    let mut rounds = 0;
+    let text = login(
+        Credential::keyboard_interactive(),
+        |client, event| {
+            if let ClientEvent::PromptsReceived(prompts) = event {
+                client.answer(prompts, &["blue".into()]).unwrap();
+            }
+        },
+        |server, attempt| {
+            rounds += 1;
+            let round = PromptRound::new("", "").with_prompt("colour: ", true);
+            match rounds {
+                1 | 2 => server.prompt(attempt, &round).unwrap(),
+                _ => server.grant(attempt).unwrap(),
+            }
+        },
+    );
+    assert_eq!(text.matches("\nanswer ").count(), 2, "{text}");
     replay(&text);
 }
 
