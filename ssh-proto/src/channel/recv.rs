@@ -581,3 +581,46 @@ impl Queue {
         self.ranges.capacity() + self.tail.capacity()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dead_memory_is_tolerated_up_to_its_bound_or_as_much_as_there_is_data() {
+        let is_wasteful = |dead, live| {
+            let blocks = Blocks {
+                held: live + dead,
+                live,
+                ..Blocks::default()
+            };
+            blocks.is_wasteful()
+        };
+        for live in [0, 1, BLOCK_WASTE] {
+            assert!(!is_wasteful(BLOCK_WASTE, live), "{live}");
+            assert!(is_wasteful(BLOCK_WASTE + 1, live), "{live}");
+        }
+        let live = BLOCK_WASTE + 1;
+        assert!(!is_wasteful(live, live));
+        assert!(is_wasteful(live + 1, live));
+    }
+
+    #[test]
+    fn an_emptied_tail_keeps_its_memory_up_to_its_bound() {
+        for (capacity, is_kept) in [
+            (TAIL_KEPT - 1, true),
+            (TAIL_KEPT, true),
+            (TAIL_KEPT + 1, false),
+        ] {
+            let mut queue = Queue {
+                tail: Vec::with_capacity(capacity),
+                len: 1,
+                ..Queue::default()
+            };
+            queue.tail.push(7);
+            queue.push_tail_range(1);
+            assert_eq!(queue.consume(&mut Blocks::default(), 1), 1);
+            assert_eq!(queue.tail.capacity() == capacity, is_kept, "{capacity}");
+        }
+    }
+}

@@ -19,11 +19,30 @@ fn there_and_back<'a, M: Message<'a> + PartialEq + std::fmt::Debug>(
     assert_eq!(decoded.unwrap().to_payload(), payload);
 }
 
+/// A message that was changed in one byte is refused, or written as it was read. Only a boolean may be anything but zero
+/// where it means one (RFC 4251 section 5).
+macro_rules! check_changed {
+    ($payload:expr, $change:expr, $type:ident) => {
+        let mut changed = $payload.clone();
+        let (at, value) = $change;
+        let at = at.index(changed.len());
+        changed[at] = value;
+        if let Ok(message) = $type::decode(&changed) {
+            let mut again = message.to_payload();
+            if changed[at] > 1 && again.get(at) == Some(&1) {
+                again[at] = changed[at];
+            }
+            prop_assert_eq!(again, changed);
+        }
+    };
+}
+
 /// Encodes, decodes, compares, and checks that no proper prefix and no longer payload is taken.
 macro_rules! check {
-    ($message:expr, $type:ident) => {
+    ($message:expr, $type:ident, $change:expr) => {
         let payload = $message.to_payload();
         there_and_back(&payload, &$message);
+        check_changed!(payload, $change, $type);
         let mut longer = payload.clone();
         longer.push(0);
         prop_assert!($type::decode(&longer).is_err());
@@ -33,20 +52,21 @@ macro_rules! check {
 
 proptest! {
     #[test]
-    fn every_message_is_read_as_it_was_written(
+    fn every_message_is_read_as_it_was_written_and_written_as_it_is_read(
         (a, b) in (bytes(), bytes()),
         (text, name) in ("\\PC{0,12}", "[a-z0-9@.-]{1,20}"),
         (x, y, z, flag) in any::<(u32, u32, u32, bool)>(),
         cookie in any::<[u8; 16]>(),
+        change in any::<(prop::sample::Index, u8)>(),
     ) {
         let list = NameList::new(&name);
-        check!(Disconnect { reason_code: x, description: &a, language_tag: &b }, Disconnect);
-        check!(Ignore { data: &a }, Ignore);
-        check!(Unimplemented { sequence_number: x }, Unimplemented);
-        check!(Debug { always_display: flag, message: &a, language_tag: &b }, Debug);
-        check!(ServiceRequest { service_name: &text }, ServiceRequest);
-        check!(ServiceAccept { service_name: &text }, ServiceAccept);
-        check!(NewKeys {}, NewKeys);
+        check!(Disconnect { reason_code: x, description: &a, language_tag: &b }, Disconnect, change);
+        check!(Ignore { data: &a }, Ignore, change);
+        check!(Unimplemented { sequence_number: x }, Unimplemented, change);
+        check!(Debug { always_display: flag, message: &a, language_tag: &b }, Debug, change);
+        check!(ServiceRequest { service_name: &text }, ServiceRequest, change);
+        check!(ServiceAccept { service_name: &text }, ServiceAccept, change);
+        check!(NewKeys {}, NewKeys, change);
         check!(KexInit {
             cookie,
             kex_algorithms: list,
@@ -61,28 +81,35 @@ proptest! {
             languages_server_to_client: NameList::default(),
             first_kex_packet_follows: flag,
             reserved: x,
-        }, KexInit);
-        check!(KexEcdhInit { q_c: &a }, KexEcdhInit);
-        check!(KexEcdhReply { k_s: &a, q_s: &b, signature: &a }, KexEcdhReply);
-        check!(UserauthFailure { authentications_that_can_continue: list, partial_success: flag }, UserauthFailure);
-        check!(UserauthSuccess {}, UserauthSuccess);
-        check!(UserauthBanner { message: &a, language_tag: &b }, UserauthBanner);
-        check!(UserauthPkOk { algorithm: &text, key: &a }, UserauthPkOk);
-        check!(UserauthPasswdChangereq { prompt: &a, language_tag: &b }, UserauthPasswdChangereq);
-        check!(RequestFailure {}, RequestFailure);
-        check!(ChannelOpenFailure { recipient_channel: x, reason_code: y, description: &a, language_tag: &b }, ChannelOpenFailure);
-        check!(ChannelWindowAdjust { recipient_channel: x, bytes_to_add: y }, ChannelWindowAdjust);
-        check!(ChannelData { recipient_channel: x, data: &a }, ChannelData);
-        check!(ChannelExtendedData { recipient_channel: x, data_type_code: y, data: &a }, ChannelExtendedData);
-        check!(ChannelEof { recipient_channel: x }, ChannelEof);
-        check!(ChannelClose { recipient_channel: x }, ChannelClose);
-        check!(ChannelSuccess { recipient_channel: x }, ChannelSuccess);
-        check!(ChannelFailure { recipient_channel: x }, ChannelFailure);
-        check!(Ping { data: &a }, Ping);
-        check!(Pong { data: &a }, Pong);
+        }, KexInit, change);
+        check!(KexEcdhInit { q_c: &a }, KexEcdhInit, change);
+        check!(KexEcdhReply { k_s: &a, q_s: &b, signature: &a }, KexEcdhReply, change);
+        check!(UserauthFailure { authentications_that_can_continue: list, partial_success: flag }, UserauthFailure, change);
+        check!(UserauthSuccess {}, UserauthSuccess, change);
+        check!(UserauthBanner { message: &a, language_tag: &b }, UserauthBanner, change);
+        check!(UserauthPkOk { algorithm: &text, key: &a }, UserauthPkOk, change);
+        check!(UserauthPasswdChangereq { prompt: &a, language_tag: &b }, UserauthPasswdChangereq, change);
+        check!(RequestFailure {}, RequestFailure, change);
+        check!(ChannelOpenFailure { recipient_channel: x, reason_code: y, description: &a, language_tag: &b }, ChannelOpenFailure, change);
+        check!(ChannelWindowAdjust { recipient_channel: x, bytes_to_add: y }, ChannelWindowAdjust, change);
+        check!(ChannelData { recipient_channel: x, data: &a }, ChannelData, change);
+        check!(ChannelExtendedData { recipient_channel: x, data_type_code: y, data: &a }, ChannelExtendedData, change);
+        check!(ChannelEof { recipient_channel: x }, ChannelEof, change);
+        check!(ChannelClose { recipient_channel: x }, ChannelClose, change);
+        check!(ChannelSuccess { recipient_channel: x }, ChannelSuccess, change);
+        check!(ChannelFailure { recipient_channel: x }, ChannelFailure, change);
+        check!(Ping { data: &a }, Ping, change);
+        check!(Pong { data: &a }, Pong, change);
         // Those that end in data of their own take whatever follows.
         let rest = Rest(&a);
-        macro_rules! open_ended { ($message:expr) => { there_and_back(&$message.to_payload(), &$message) } }
+        macro_rules! open_ended {
+            ($type:ident $fields:tt) => {
+                let message = $type $fields;
+                let payload = message.to_payload();
+                there_and_back(&payload, &message);
+                check_changed!(payload, change, $type);
+            };
+        }
         open_ended!(ExtInfo { nr_extensions: x, extensions: rest });
         open_ended!(UserauthRequest { user_name: &text, service_name: &name, method_name: &name, method_fields: rest });
         open_ended!(UserauthInfoRequest { name: &a, instruction: &b, language_tag: &b, num_prompts: x, prompts: rest });
