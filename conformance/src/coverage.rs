@@ -197,13 +197,15 @@ impl Table {
     }
 }
 
-/// The names of the functions in a source that are tests.
+/// The names of the functions in a source that are tests, and run without being asked for.
 pub fn tests_of(source: &str) -> BTreeSet<String> {
     let mut names = BTreeSet::new();
     let mut marked = false;
     for line in source.lines().map(str::trim_start) {
         if line.starts_with("#[test]") || line.starts_with("#[tokio::test") {
             marked = true;
+        } else if line.starts_with("#[ignore") {
+            marked = false;
         } else if marked && !line.starts_with("//") {
             let rest = line.strip_prefix("async ").unwrap_or(line);
             if let Some(rest) = rest.strip_prefix("fn ") {

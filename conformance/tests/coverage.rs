@@ -97,7 +97,7 @@ fn what_is_not_true_is_found() {
 
 #[test]
 fn tests_are_functions_that_are_marked_so() {
-    let source = "// #[test]\nfn not_this() {}\n#[test]\n#[ignore]\nfn this() {}\nfn nor_this() {}\n\
+    let source = "// #[test]\nfn not_this() {}\n#[test]\n#[ignore]\nfn nor_that() {}\n#[test]\n#[expect(unused)]\nfn this() {}\nfn nor_this() {}\n\
                   #[tokio::test(flavor = \"multi_thread\")]\nasync fn and_this() {}\n    #[test]\n    // why\n    fn inside(x in 0..3) {}\n";
     let names: Vec<String> = tests_of(source).into_iter().collect();
     assert_eq!(names, ["and_this", "inside", "this"]);
