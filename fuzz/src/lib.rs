@@ -1,5 +1,6 @@
 //! Fuzz targets as plain functions: bytes in, a panic when something is wrong. `cargo test` replays their corpora, the
-//! programs in `libfuzzer/` let libFuzzer find new inputs:
+//! programs in `libfuzzer/`, which `conformance/test` builds where there is a nightly toolchain, let libFuzzer find new
+//! inputs:
 //!
 //! ```text
 //! cd fuzz/libfuzzer && RUSTC_BOOTSTRAP=1 cargo fuzz run --sanitizer none server ../corpus/server
