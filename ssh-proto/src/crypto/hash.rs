@@ -133,6 +133,57 @@ mod tests {
         );
     }
 
+    // RFC 6234 section 8.5: tests 2 to 4 of each hash. They are longer than a block, end where the length no longer fits
+    // behind the message, fill blocks exactly, and come in parts.
+    #[test]
+    fn messages_longer_than_a_block_hash_as_in_rfc_6234() {
+        let million = [b'a'; 1_000_000];
+        let eights = b"01234567".repeat(80);
+        let of_512 = b"abcdbcdecdefdefgefghfghighijhijkijkljklmklmnlmnomnopnopq";
+        let of_1024 = b"abcdefghbcdefghicdefghijdefghijkefghijklfghijklmghijklmn\
+                        hijklmnoijklmnopjklmnopqklmnopqrlmnopqrsmnopqrstnopqrstu";
+        let cases: [(HashKind, &[u8], [&str; 3]); 3] = [
+            (
+                HashKind::Sha256,
+                of_512,
+                [
+                    "248d6a61d20638b8e5c026930c3e6039a33ce45964ff2167f6ecedd419db06c1",
+                    "cdc76e5c9914fb9281a1c7e284d73e67f1809a48a497200e046d39ccc7112cd0",
+                    "594847328451bdfa85056225462cc1d867d877fb388df0ce35f25ab5562bfbb5",
+                ],
+            ),
+            (
+                HashKind::Sha384,
+                of_1024,
+                [
+                    "09330c33f71147e83d192fc782cd1b4753111b173b3b05d22fa08086e3b0f712fcc7c71a557e2db966c3e9fa91746039",
+                    "9d0e1809716474cb086e834e310a4a1ced149e9c00f248527972cec5704c2a5b07b8b3dc38ecc4ebae97ddd87f3d8985",
+                    "2fc64a4f500ddb6828f6a3430b8dd72a368eb7f3a8322a70bc84275b9c0b3ab00d27a5cc3c2d224aa6b61a0d79fb4596",
+                ],
+            ),
+            (
+                HashKind::Sha512,
+                of_1024,
+                [
+                    "8e959b75dae313da8cf4f72814fc143f8f7779c6eb9f7fa17299aeadb6889018
+                     501d289e4900f7e4331b99dec4b5433ac7d329eeb6dd26545e96e55b874be909",
+                    "e718483d0ce769644e2e42c7bc15b4638e1f98b13b2044285632a803afa973eb
+                     de0ff244877ea60a4cb0432ce577c31beb009c5c2c49aa2e4eadb217ad8cc09b",
+                    "89d05ba632c699c31231ded4ffc127d5a894dad412c0e024db872d1abd2ba814
+                     1a0f85072a9be1e2aa04cf33c765cb510813a39cd5a84c4acaa64d3f3fb7bae9",
+                ],
+            ),
+        ];
+        for (kind, two, expected) in cases {
+            for (message, digest) in [two, &million, &eights].into_iter().zip(expected) {
+                for part in [message.len(), 64, 999] {
+                    let parts: Vec<_> = message.chunks(part).collect();
+                    assert_eq!(kind.digest(&parts).as_ref(), hex(digest), "{kind:?} {part}");
+                }
+            }
+        }
+    }
+
     #[test]
     fn a_clone_goes_its_own_way() {
         let mut one = Hasher::new(HashKind::Sha512);

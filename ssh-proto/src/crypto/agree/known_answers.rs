@@ -1,4 +1,4 @@
-//! Wycheproof's cases for X25519, ECDH and ML-KEM-768.
+//! Wycheproof's cases for X25519, ECDH and ML-KEM-768, and those of RFC 7748 and RFC 5903.
 
 use super::super::known_answers::{Outcome, Tally};
 use super::super::testing::hex;
@@ -35,6 +35,44 @@ fn x25519_gives_wycheproof_s_answers_and_refuses_its_zeros() {
     }
     tally.check(264, 0, &[]);
     assert_eq!((tally.taken, tally.left), (223, 31));
+}
+
+// RFC 7748 section 5.2: both single cases, then a thousand results that are each the scalar of the next.
+#[test]
+fn x25519_gives_the_answers_of_rfc_7748() {
+    for (scalar, u, result) in [
+        (
+            "a546e36bf0527c9d3b16154b82465edd62144c0ac1fc5a18506a2244ba449ac4",
+            "e6db6867583030db3594c1a424b15f7c726624ec26b3353b10a903a6d0ab1c4c",
+            "c3da55379de9c6908e94ea4df28d084f32eccf03491c71f754b4075577a28552",
+        ),
+        (
+            "4b66e9d4d1b4673c5ad22691957d6af5c11b6421e0ea01d42ca4169e7918ba0d",
+            "e5210f12786811d3f4b7959d0538ae2c31dbe7106fc03c3efc4cd549c715a493",
+            "95cbde9476e8907d7aade45cb4b873f88b595a68799fa152e6f8f7647aac7957",
+        ),
+    ] {
+        let outcome = agreed(Curve::X25519, &hex(scalar), &hex(u), &hex(result));
+        assert_eq!(outcome, Outcome::Accepted);
+    }
+    let mut k = hex("0900000000000000000000000000000000000000000000000000000000000000");
+    let mut u = k.clone();
+    for round in 1..=1_000 {
+        let key = PrivateKey::from_private_key(&X25519, &k).unwrap();
+        let next = Curve::X25519.agree(&key, &u).unwrap().expose().to_vec();
+        u = std::mem::replace(&mut k, next);
+        match round {
+            1 => assert_eq!(
+                k,
+                hex("422c8e7a6227d7bca1350b3e2bb7279f7897b87bb6854b783c60e80311ae3079")
+            ),
+            1_000 => assert_eq!(
+                k,
+                hex("684cf59ba83309552800ef566f2f4d3c1c3887c49360e3875f2eb94d99532c51")
+            ),
+            _ => {}
+        }
+    }
 }
 
 /// The start of SubjectPublicKeyInfo (RFC 5480 section 2) with the curve's own name and a point that is not compressed.
@@ -86,6 +124,64 @@ fn ecdh_takes_wycheproof_s_valid_points_alone() {
         &[("an ASN.1 header that is not the curve's own", 782)],
     );
     assert_eq!((tally.taken, tally.left), (0, 9));
+}
+
+// RFC 5903 sections 8.1 to 8.3: i and r, the points that are sent, and the x of the point that both have.
+#[test]
+fn ecdh_gives_the_answers_of_rfc_5903() {
+    for (kex, i, gi, r, gr, x) in [
+        (
+            Kex::EcdhNistp256,
+            "c88f01f510d9ac3f70a292daa2316de544e9aab8afe84049c62a9c57862d1433",
+            "04
+             dad0b65394221cf9b051e1feca5787d098dfe637fc90b9ef945d0c3772581180
+             5271a0461cdb8252d61f1c456fa3e59ab1f45b33accf5f58389e0577b8990bb3",
+            "c6ef9c5d78ae012a011164acb397ce2088685d8f06bf9be0b283ab46476bee53",
+            "04
+             d12dfb5289c8d4f81208b70270398c342296970a0bccb74c736fc7554494bf63
+             56fbf3ca366cc23e8157854c13c58d6aac23f046ada30f8353e74f33039872ab",
+            "d6840f6b42f6edafd13116e0e12565202fef8e9ece7dce03812464d04b9442de",
+        ),
+        (
+            Kex::EcdhNistp384,
+            "099f3c7034d4a2c699884d73a375a67f7624ef7c6b3c0f160647b67414dce655e35b538041e649ee3faef896783ab194",
+            "04
+             667842d7d180ac2cde6f74f37551f55755c7645c20ef73e31634fe72b4c55ee6de3ac808acb4bdb4c88732aee95f41aa
+             9482ed1fc0eeb9cafc4984625ccfc23f65032149e0e144ada024181535a0f38eeb9fcff3c2c947dae69b4c634573a81c",
+            "41cb0779b4bdb85d47846725fbec3c9430fab46cc8dc5060855cc9bda0aa2942e0308312916b8ed2960e4bd55a7448fc",
+            "04
+             e558dbef53eecde3d3fccfc1aea08a89a987475d12fd950d83cfa41732bc509d0d1ac43a0336def96fda41d0774a3571
+             dcfbec7aacf3196472169e838430367f66eebe3c6e70c416dd5f0c68759dd1fff83fa40142209dff5eaad96db9e6386c",
+            "11187331c279962d93d604243fd592cb9d0a926f422e47187521287e7156c5c4d603135569b9e9d09cf5d4a270f59746",
+        ),
+        (
+            Kex::EcdhNistp521,
+            "0037ade9319a89f4dabdb3ef411aaccca5123c61acab57b5393dce47608172a095aa
+             85a30fe1c2952c6771d937ba9777f5957b2639bab072462f68c27a57382d4a52",
+            "04
+             0015417e84dbf28c0ad3c278713349dc7df153c897a1891bd98bab4357c9ecbee1e3
+             bf42e00b8e380aeae57c2d107564941885942af5a7f4601723c4195d176ced3e
+             017cae20b6641d2eeb695786d8c946146239d099e18e1d5a514c739d7cb4a10ad8a7
+             88015ac405d7799dc75e7b7d5b6cf2261a6a7f1507438bf01beb6ca3926f9582",
+            "0145ba99a847af43793fdd0e872e7cdfa16be30fdc780f97bccc3f078380201e9c67
+             7d600b343757a3bdbf2a3163e4c2f869cca7458aa4a4effc311f5cb151685eb9",
+            "04
+             00d0b3975ac4b799f5bea16d5e13e9af971d5e9b984c9f39728b5e5739735a219b97
+             c356436adc6e95bb0352f6be64a6c2912d4ef2d0433ced2b6171640012d9460f
+             015c68226383956e3bd066e797b623c27ce0eac2f551a10c2c724d9852077b87220b
+             6536c5c408a1d2aebb8e86d678ae49cb57091f4732296579ab44fcd17f0fc56a",
+            "01144c7d79ae6956bc8edb8e7c787c4521cb086fa64407f97894e5e6b2d79b04d142
+             7e73ca4baa240a34786859810c06b3c715a3a8cc3151f2bee417996d19f3ddea",
+        ),
+    ] {
+        let (client, share) = Ephemeral::generate(kex, &mut Drbg::serving(&hex(i))).unwrap();
+        assert_eq!(share, hex(gi), "{kex}");
+        let (share, secret) = respond(kex, &share, &mut Drbg::serving(&hex(r))).unwrap();
+        assert_eq!(share, hex(gr), "{kex}");
+        assert_eq!(secret.value.expose(), hex(x), "{kex}");
+        let secret = client.agree(&share).unwrap();
+        assert_eq!(secret.value.expose(), hex(x), "{kex}");
+    }
 }
 
 /// K of our client whose ML-KEM key is `key`, when the server answers `ciphertext`; and what it is when ML-KEM says

@@ -1,7 +1,7 @@
-//! Wycheproof's cases for AES-GCM, AES-CTR by way of GCM's keystream, and ChaCha20-Poly1305 against RFC 8439's
+//! Wycheproof's cases for AES-GCM, AES-CTR by way of GCM's keystream and RFC 3686's, and ChaCha20-Poly1305 against RFC 8439's
 //! primitives, put together here as OpenSSH's PROTOCOL.chacha20poly1305 says.
 
-use super::super::known_answers::{Outcome, Tally};
+use super::super::known_answers::{Outcome, RFC_3686, Tally, rfc_3686_plain};
 use super::super::testing::{count, hex};
 use super::*;
 use proptest::prelude::*;
@@ -91,6 +91,25 @@ fn ctr_gives_the_keystream_of_wycheproof_s_gcm_cases() {
         }
     }
     tally.check(116, 0, &[]);
+}
+
+#[test]
+fn ctr_gives_the_answers_of_rfc_3686() {
+    for (key, iv, sealed) in RFC_3686 {
+        let (key, iv, sealed) = (hex(key), hex(iv), hex(sealed));
+        let cipher = match key.len() {
+            16 => Cipher::Aes128Ctr,
+            24 => Cipher::Aes192Ctr,
+            _ => Cipher::Aes256Ctr,
+        };
+        let Some(SealKey::Ctr(mut seal)) = SealKey::new(cipher, &key, &iv) else {
+            panic!("no key");
+        };
+        let mut body = rfc_3686_plain(sealed.len());
+        body.resize(sealed.len().next_multiple_of(BLOCK), 0);
+        seal.apply(&mut body).unwrap();
+        assert_eq!(body[..sealed.len()], sealed);
+    }
 }
 
 /// RFC 8439 section 2.1 to 2.3, but for the last four words, which are OpenSSH's: a 64-bit counter and a 64-bit nonce,

