@@ -1,10 +1,11 @@
 //! Writes the first inputs of the corpora: what a peer that keeps to the protocol would say, an application that does
-//! the usual, and keys as they are. libFuzzer makes the rest of them.
+//! the usual, and keys and recordings as they are. libFuzzer makes the rest of them.
 
 use std::fs;
 use std::path::Path;
 
-use ssh_proto::key::{KeyKind, PrivateKey};
+use fuzz::session::{METHODS, host_public_key, suite_byte};
+use ssh_proto::key::{KeyKind, PrivateKey, PublicKey};
 use ssh_proto::msg::auth::*;
 use ssh_proto::msg::connection::*;
 use ssh_proto::msg::kex::*;
@@ -237,13 +238,29 @@ fn messages() -> Vec<Vec<u8>> {
             data: Rest(data)
         });
     }
-    let names = |text: &'static str| NameList::parse(text.as_bytes()).expect("names");
+    add!(
+        kex_init(
+            "curve25519-sha256,ext-info-c,kex-strict-c-v00@openssh.com",
+            "ssh-ed25519"
+        ),
+        UserauthPkOk {
+            algorithm: "ssh-ed25519",
+            key: key.public().blob()
+        },
+    );
+    all
+}
+
+fn kex_init<'a>(methods: &'a str, host_key_algorithms: &'a str) -> KexInit<'a> {
+    fn names(text: &str) -> NameList<'_> {
+        NameList::parse(text.as_bytes()).expect("names")
+    }
     let cipher = names("aes128-gcm@openssh.com");
     let mac = names("hmac-sha2-256");
-    add!(KexInit {
+    KexInit {
         cookie: [7; 16],
-        kex_algorithms: names("curve25519-sha256,ext-info-c,kex-strict-c-v00@openssh.com"),
-        server_host_key_algorithms: names("ssh-ed25519"),
+        kex_algorithms: names(methods),
+        server_host_key_algorithms: names(host_key_algorithms),
         encryption_algorithms_client_to_server: cipher,
         encryption_algorithms_server_to_client: cipher,
         mac_algorithms_client_to_server: mac,
@@ -254,8 +271,39 @@ fn messages() -> Vec<Vec<u8>> {
         languages_server_to_client: names(""),
         first_kex_packet_follows: false,
         reserved: 0,
-    });
-    all
+    }
+}
+
+/// What a peer says in a key exchange by the method of that number in [`METHODS`]: a client, and a server.
+fn key_exchange(method: u8, rsa: bool) -> [Vec<Vec<u8>>; 2] {
+    let curve = match method {
+        1 => KeyKind::EcdsaNistp256,
+        2 => KeyKind::EcdsaNistp384,
+        _ => KeyKind::EcdsaNistp521,
+    };
+    // A point ends the blob of a key (RFC 5656 section 3.1): 0x04, x, y.
+    let key = PrivateKey::generate(curve, &[6; 32]).expect("a key");
+    let point = match method {
+        0 => &[9; 32][..],
+        1 => &key.public().blob()[key.public().blob().len() - 65..],
+        2 => &key.public().blob()[key.public().blob().len() - 97..],
+        _ => &key.public().blob()[key.public().blob().len() - 133..],
+    };
+    let algorithm = if rsa { "rsa-sha2-512" } else { "ssh-ed25519" };
+    let signature = concat(&[&string(algorithm.as_bytes()), &string(&[0; 64])]);
+    let init = kex_init(METHODS[usize::from(method)], algorithm).to_payload();
+    let host_key = host_public_key(rsa);
+    let reply = KexEcdhReply {
+        k_s: host_key.blob(),
+        q_s: point,
+        signature: &signature,
+    };
+    let share = KexEcdhInit { q_c: point }.to_payload();
+    let new_keys = NewKeys {}.to_payload();
+    [
+        vec![init.clone(), share, new_keys.clone()],
+        vec![init, reply.to_payload(), new_keys],
+    ]
 }
 
 /// As `Choices::piece` reads it.
@@ -274,6 +322,9 @@ fn piece(bytes: &[u8]) -> Vec<u8> {
 fn session(stage: u8) -> Vec<u8> {
     vec![stage, 0, 0, 1, 1, 1, 1, 1, 1]
 }
+
+/// To those between two sides it says, wherever it stands: do nothing, accept what is asked, pass everything on.
+const PASS_ON: u8 = 150;
 
 fn main() {
     let corpora = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus");
@@ -308,6 +359,41 @@ fn main() {
             input.extend([4, 1, 1, 1, 7, 1, 200, 0]);
         }
         keep(target, "seed-all", &input);
+    }
+    for rsa in [false, true] {
+        for method in 0..METHODS.len() as u8 {
+            let name = format!(
+                "seed-{}{}",
+                METHODS[usize::from(method)],
+                if rsa { "-rsa" } else { "" }
+            );
+            let suite = suite_byte(0, method, rsa);
+            // React, and accept what the client is asked: the host key, when it has heard the reply.
+            let reactions: [[&[u8]; 3]; 2] = [[&[4], &[4], &[4]], [&[4], &[4, 2], &[4]]];
+            let both = ["server", "client"]
+                .into_iter()
+                .zip(key_exchange(method, rsa));
+            for ((target, said), reactions) in both.zip(reactions) {
+                let mut input = session(0);
+                input[1] = suite;
+                for (payload, reaction) in said.iter().zip(reactions) {
+                    input.extend([1]);
+                    input.extend(piece(payload));
+                    input.extend(reaction);
+                }
+                keep(target, &name, &input);
+            }
+            // The client asks for new keys, and all is passed on.
+            let mut input = vec![2, suite, 0, 1, 1, 1, 1, 1, 1];
+            for _ in 0..3 {
+                input.extend([0, 11, 0, PASS_ON]);
+                input.extend([PASS_ON; 10]);
+            }
+            keep("mitm", &name, &input);
+            let mut input = vec![suite, 0, 1, 1, 1, 1, 1, 1];
+            input.extend([PASS_ON; 60]);
+            keep("kex", &name, &input);
+        }
     }
     for cipher in 0..6 {
         keep(
@@ -365,6 +451,76 @@ fn main() {
             &format!("seed-line-{i}"),
             key.public().to_openssh("comment").as_bytes(),
         );
+    }
+    // Files of `ssh-keygen`: RSA, and each cipher that a file may be under.
+    let files = Path::new(env!("CARGO_MANIFEST_DIR")).join("../ssh-proto/src/key/fixtures");
+    for name in [
+        "rsa2048",
+        "rsa2048.enc",
+        "ed25519.enc",
+        "nistp256.enc",
+        "nistp384.enc",
+        "nistp521.enc",
+        "ed25519.aes128-ctr",
+        "ed25519.aes192-ctr",
+        "ed25519.aes128-cbc",
+        "ed25519.aes192-cbc",
+        "ed25519.aes256-cbc",
+        "ed25519.aes128-gcm",
+        "ed25519.aes256-gcm",
+    ] {
+        let file = fs::read(files.join(name)).expect("a file");
+        keep("private_key", &format!("seed-{name}"), &file);
+    }
+    let line = fs::read_to_string(files.join("rsa2048.pub")).expect("a file");
+    let (rsa, comment) = PublicKey::from_openssh(&line).expect("a key");
+    let ed25519 = PrivateKey::generate(KeyKind::Ed25519, &[5; 32]).expect("a key");
+    // OpenSSH's PROTOCOL.certkeys and PROTOCOL.u2f: types of which the name alone is known.
+    let mut certificate = Vec::new();
+    Writer::new(&mut certificate)
+        .string(b"ssh-ed25519-cert-v01@openssh.com")
+        .string(&[1; 32])
+        .string(&[2; 32])
+        .uint64(1)
+        .uint32(1)
+        .string(b"id")
+        .string(&string(b"user"))
+        .uint64(0)
+        .uint64(u64::MAX)
+        .string(b"")
+        .string(&concat(&[&string(b"permit-pty"), &string(b"")]))
+        .string(b"")
+        .string(ed25519.public().blob())
+        .string(&concat(&[&string(b"ssh-ed25519"), &string(&[0; 64])]));
+    let mut security_key = Vec::new();
+    Writer::new(&mut security_key)
+        .string(b"sk-ssh-ed25519@openssh.com")
+        .string(&[2; 32])
+        .string(b"ssh:");
+    let certificate = PublicKey::from_blob(&certificate).expect("a key");
+    let security_key = PublicKey::from_blob(&security_key).expect("a key");
+    for (name, key) in [
+        ("rsa", &rsa),
+        ("certificate", &certificate),
+        ("security-key", &security_key),
+    ] {
+        keep("public_key", &format!("seed-blob-{name}"), key.blob());
+        let line = key.to_openssh(&comment);
+        keep("public_key", &format!("seed-line-{name}"), line.as_bytes());
+    }
+    // Sessions with OpenSSH: both roles, and between them a curve of each kind, ML-KEM, and every way to log in.
+    let recordings = Path::new(env!("CARGO_MANIFEST_DIR")).join("../conformance/recordings");
+    for (i, name) in [
+        "client-mio-none",
+        "server-mio-password-change",
+        "client-mio-publickey",
+        "server-blocking-two-factors",
+    ]
+    .iter()
+    .enumerate()
+    {
+        let recording = fs::read(recordings.join(format!("{name}.trace"))).expect("a file");
+        keep("trace", &format!("seed-{i}"), &recording);
     }
     let socks: [&[u8]; 4] = [
         b"\x00\x0e\x04\x01\x00\x50\x7f\x00\x00\x01user\x00\x00",

@@ -66,12 +66,17 @@ pub fn message(data: &[u8]) {
     }
 }
 
-/// A private key file, plain or under the passphrase `pass`; at most two rounds of key derivation.
+/// The passphrase that files are tried with: that of the key files in `ssh-proto`.
+pub const PASSPHRASE: &[u8] = b"passphrase";
+/// The rounds of key derivation that are done at most.
+pub const MAX_ROUNDS: u32 = 2;
+
+/// A private key file, plain or under [`PASSPHRASE`].
 pub fn private_key(data: &[u8]) {
     _ = PrivateKey::is_encrypted(data);
     _ = PublicKey::from_openssh_private(data);
-    for passphrase in [None, Some(&b"pass"[..])] {
-        let Ok(key) = PrivateKey::from_openssh_with_max_rounds(data, passphrase, 2) else {
+    for passphrase in [None, Some(PASSPHRASE)] {
+        let Ok(key) = PrivateKey::from_openssh_with_max_rounds(data, passphrase, MAX_ROUNDS) else {
             continue;
         };
         let file = key

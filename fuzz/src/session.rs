@@ -12,10 +12,15 @@ use ssh_proto::{
 };
 
 use crate::framing::Frame;
-use crate::steer::{Acts, Choices, Steered};
+use crate::steer::{Acts, Choices, Steered, SteeredClient, SteeredServer};
 
 static USER_KEY: LazyLock<Arc<PrivateKey>> = LazyLock::new(|| key(9));
 static HOST_KEY: LazyLock<Arc<PrivateKey>> = LazyLock::new(|| key(7));
+/// A file, since nothing makes an RSA key of a seed.
+static RSA_KEY: LazyLock<Arc<PrivateKey>> = LazyLock::new(|| {
+    let file = include_str!("../../ssh-proto/src/key/fixtures/rsa2048");
+    Arc::new(PrivateKey::from_openssh(file, None).expect("a key"))
+});
 static START: LazyLock<Instant> = LazyLock::new(Instant::now);
 
 fn key(seed: u8) -> Arc<PrivateKey> {
@@ -43,24 +48,50 @@ enum Stage {
     In,
 }
 
+/// The methods that draw nothing on their own, so that an input always does the same: no ML-KEM.
+pub const METHODS: [&str; 4] = [
+    "curve25519-sha256",
+    "ecdh-sha2-nistp256",
+    "ecdh-sha2-nistp384",
+    "ecdh-sha2-nistp521",
+];
+
 struct Suite {
     cipher: Cipher,
     mac: Mac,
+    method: &'static str,
+    /// Both sides have RSA keys. The others are Ed25519: no ECDSA, whose nonces are drawn.
+    rsa: bool,
 }
 
 impl Suite {
+    /// The first byte says several things: [`suite_byte`] puts it together.
     fn choose(choices: &mut Choices<'_>) -> Self {
-        let cipher = Cipher::ALL[choices.below(Cipher::ALL.len())];
+        let byte = usize::from(choices.byte());
+        let cipher = Cipher::ALL[byte % Cipher::ALL.len()];
+        let rest = byte / Cipher::ALL.len();
         let mac = Mac::ALL[choices.below(Mac::ALL.len())];
-        Self { cipher, mac }
+        Self {
+            cipher,
+            mac,
+            method: METHODS[rest % METHODS.len()],
+            rsa: rest / METHODS.len() % 2 == 1,
+        }
+    }
+
+    fn user_key(&self) -> Arc<PrivateKey> {
+        Arc::clone(if self.rsa { &RSA_KEY } else { &USER_KEY })
+    }
+
+    fn host_key(&self) -> Arc<PrivateKey> {
+        Arc::clone(if self.rsa { &RSA_KEY } else { &HOST_KEY })
     }
 
     fn transport(&self, choices: &mut Choices<'_>) -> TransportConfig {
         let mut config = TransportConfig::default();
         config.algorithms.ciphers = Preference::new([self.cipher]).expect("one");
         config.algorithms.macs = Preference::new([self.mac]).expect("one");
-        // It needs nothing that draws on its own, so that an input always does the same.
-        config.algorithms.kex = Preference::parse("curve25519-sha256").expect("it is known");
+        config.algorithms.kex = Preference::parse(self.method).expect("it is known");
         config.own.channel_kinds = vec!["own@example.com".into()];
         config.own.channel_requests = vec!["own@example.com".into()];
         config.own.global_requests = vec!["own@example.com".into()];
@@ -75,6 +106,17 @@ impl Suite {
     }
 }
 
+/// The byte that chooses these, by their numbers in [`Cipher::ALL`] and [`METHODS`].
+pub const fn suite_byte(cipher: u8, method: u8, rsa: bool) -> u8 {
+    let rest = method + if rsa { METHODS.len() as u8 } else { 0 };
+    cipher + Cipher::ALL.len() as u8 * rest
+}
+
+/// The public half of the host key.
+pub fn host_public_key(rsa: bool) -> PublicKey {
+    if rsa { &RSA_KEY } else { &HOST_KEY }.public().clone()
+}
+
 fn new_client(suite: &Suite, choices: &mut Choices<'_>) -> Client {
     let mut config = ClientConfig::new();
     config.transport = suite.transport(choices);
@@ -83,7 +125,7 @@ fn new_client(suite: &Suite, choices: &mut Choices<'_>) -> Client {
 }
 
 fn new_server(suite: &Suite, choices: &mut Choices<'_>) -> Server {
-    let mut config = ServerConfig::new(vec![HostKey::Private(Arc::clone(&HOST_KEY))]);
+    let mut config = ServerConfig::new(vec![HostKey::Private(suite.host_key())]);
     config.transport = suite.transport(choices);
     config.auth_methods.push(AuthMethod::None);
     if choices.below(8) == 0 {
@@ -100,7 +142,7 @@ fn at(stage: Stage, choices: &mut Choices<'_>) -> (Client, Server, Frame) {
         return (client, server, Frame::PLAIN);
     }
     if stage == Stage::In {
-        let credential = Credential::public_key(user_key());
+        let credential = Credential::public_key(suite.user_key());
         client
             .authenticate("user", credential, *START)
             .expect("it is idle");
@@ -178,7 +220,7 @@ pub fn client(data: &[u8]) {
     let mut choices = Choices::new(data);
     let stage = stage(&mut choices);
     let (client, _, frame) = at(stage, &mut choices);
-    converse(Steered::new(client, *START), frame, &mut choices);
+    _ = converse(Steered::new(client, *START), frame, &mut choices);
 }
 
 /// A server that hears the input, and whose application the input steers.
@@ -186,14 +228,18 @@ pub fn server(data: &[u8]) {
     let mut choices = Choices::new(data);
     let stage = stage(&mut choices);
     let (_, server, frame) = at(stage, &mut choices);
-    converse(Steered::new(server, *START), frame, &mut choices);
+    _ = converse(Steered::new(server, *START), frame, &mut choices);
 }
 
 fn stage(choices: &mut Choices<'_>) -> Stage {
     [Stage::Start, Stage::Keys, Stage::In, Stage::In][choices.below(4)]
 }
 
-fn converse<R: Role>(mut side: Steered<R>, mut frame: Frame, choices: &mut Choices<'_>)
+fn converse<R: Role>(
+    mut side: Steered<R>,
+    mut frame: Frame,
+    choices: &mut Choices<'_>,
+) -> Steered<R>
 where
     Steered<R>: Acts,
 {
@@ -226,6 +272,7 @@ where
     }
     side.react(choices);
     side.check();
+    side
 }
 
 /// A client and a server, and somebody in between who drops, adds, changes and holds back bytes.
@@ -233,7 +280,7 @@ pub fn mitm(data: &[u8]) {
     let mut choices = Choices::new(data);
     let stage = stage(&mut choices);
     let (client, server, frame) = at(stage, &mut choices);
-    between(
+    _ = between(
         Steered::new(client, *START),
         Steered::new(server, *START),
         frame,
@@ -243,9 +290,14 @@ pub fn mitm(data: &[u8]) {
 
 /// The same before the first keys, where nothing protects the bytes; the client logs in as soon as it can.
 pub fn kex(data: &[u8]) {
+    _ = log_in(data);
+}
+
+fn log_in(data: &[u8]) -> (SteeredClient, SteeredServer) {
     let mut choices = Choices::new(data);
     let (mut client, server, frame) = at(Stage::Start, &mut choices);
-    let credential = Credential::public_key(user_key());
+    let suite = Suite::choose(&mut Choices::new(data));
+    let credential = Credential::public_key(suite.user_key());
     client
         .authenticate("user", credential, *START)
         .expect("it is idle");
@@ -254,15 +306,15 @@ pub fn kex(data: &[u8]) {
         Steered::new(server, *START),
         frame,
         &mut choices,
-    );
+    )
 }
 
 fn between(
-    mut client: Steered<ssh_proto::ClientRole>,
-    mut server: Steered<ssh_proto::ServerRole>,
+    mut client: SteeredClient,
+    mut server: SteeredServer,
     frame: Frame,
     choices: &mut Choices<'_>,
-) {
+) -> (SteeredClient, SteeredServer) {
     let (mut up, mut down) = (Vec::new(), Vec::new());
     while !choices.is_empty() {
         match choices.below(8) {
@@ -297,6 +349,7 @@ fn between(
     {
         assert_eq!(ours.id, theirs.id);
     }
+    (client, server)
 }
 
 fn tamper(bytes: &mut Vec<u8>, frame: Frame, choices: &mut Choices<'_>) {
@@ -324,7 +377,69 @@ fn tamper(bytes: &mut Vec<u8>, frame: Frame, choices: &mut Choices<'_>) {
 
 #[cfg(test)]
 mod tests {
+    use ssh_proto::Negotiated;
+
     use super::*;
+
+    /// Each is negotiated, and the user is let in with such a key; an input that says nothing of it has the first.
+    #[test]
+    fn an_input_chooses_the_method_and_the_keys() {
+        for (number, method) in (0..).zip(METHODS) {
+            for rsa in [false, true] {
+                let byte = suite_byte(2, number, rsa);
+                let (client, server, _) = at(Stage::In, &mut Choices::new(&[byte]));
+                let negotiated = client.negotiated().expect("keys");
+                assert_eq!(negotiated.kex.name(), method);
+                assert_eq!(negotiated.client_to_server.cipher, Cipher::ALL[2]);
+                let session = client.session().expect("a session");
+                assert_eq!(session.host_key, &host_public_key(rsa));
+                assert!(server.is_authenticated());
+            }
+        }
+        assert_eq!(suite_byte(5, 0, false), 5);
+    }
+
+    fn of_the_corpus(target: &str, method: &str, kind: &str) -> Vec<u8> {
+        let corpus = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus");
+        std::fs::read(corpus.join(format!("{target}/seed-{method}{kind}"))).expect("a seed")
+    }
+
+    /// An input that ends early reaches nothing of what its method has of its own.
+    #[test]
+    fn the_key_exchanges_of_the_corpus_come_to_their_end() {
+        for (method, kind) in METHODS.into_iter().flat_map(|m| [(m, ""), (m, "-rsa")]) {
+            let is = |negotiated: Option<&Negotiated>| {
+                negotiated.is_some_and(|negotiated| negotiated.kex.name() == method)
+            };
+            let data = of_the_corpus("server", method, kind);
+            let mut choices = Choices::new(&data);
+            assert_eq!(stage(&mut choices), Stage::Start);
+            let (_, server, frame) = at(Stage::Start, &mut choices);
+            let server = converse(Steered::new(server, *START), frame, &mut choices);
+            assert!(
+                is(server.conn.negotiated()),
+                "{method}{kind}: {:?}",
+                server.ended
+            );
+
+            // What the server signed is right where everything is.
+            let data = of_the_corpus("client", method, kind);
+            let mut choices = Choices::new(&data);
+            assert_eq!(stage(&mut choices), Stage::Start);
+            let (client, _, frame) = at(Stage::Start, &mut choices);
+            let client = converse(Steered::new(client, *START), frame, &mut choices);
+            let ended = client.ended;
+            assert_eq!(
+                is(client.conn.negotiated()),
+                cfg!(fuzzing),
+                "{method}{kind}: {ended:?}"
+            );
+
+            let (client, server) = log_in(&of_the_corpus("kex", method, kind));
+            assert!(is(client.conn.negotiated()) && is(server.conn.negotiated()));
+            assert!(client.conn.is_authenticated() && server.conn.is_authenticated());
+        }
+    }
 
     /// What the packets of [`Frame`] are to a server with real keys, and with none.
     #[test]
