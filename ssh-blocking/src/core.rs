@@ -197,6 +197,8 @@ pub(crate) struct Core<R: Role> {
     at_limit: bool,
     pub(crate) channels: BTreeMap<ChannelId, ChannelState>,
     pub(crate) inbox: VecDeque<R::Event>,
+    /// An attempt to authenticate is with the server: its outcome will come, whoever is there to hear of it.
+    pub(crate) attempting: bool,
     pub(crate) calls: VecDeque<Call<R>>,
     /// Global requests whose reply somebody waits for.
     pub(crate) replies: BTreeMap<RequestId, Option<Option<Vec<u8>>>>,
@@ -251,6 +253,7 @@ impl<R: Role> Core<R> {
             at_limit: false,
             channels: BTreeMap::new(),
             inbox: VecDeque::new(),
+            attempting: false,
             calls: VecDeque::new(),
             replies: BTreeMap::new(),
             pings: 0,

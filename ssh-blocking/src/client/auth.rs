@@ -7,7 +7,7 @@ use std::time::Instant;
 use ssh_proto::key::{PrivateKey, PublicKey};
 use ssh_proto::{ClientEvent, Credential, Misuse, Prompts, Secret, SignatureRequest};
 
-use crate::core::Interest;
+use crate::core::{Core, Interest};
 use crate::{AuthOutcome, Error};
 
 use super::Client;
@@ -240,22 +240,9 @@ impl Client {
         mut helpers: Helpers<'_, '_>,
     ) -> Result<AuthOutcome, Error> {
         let _one_at_a_time = self.auth_lock();
-        self.shared().wait(
-            Interest::Connection,
-            None,
-            "authentication",
-            |core| match core
-                .conn
-                .authenticate(user, credential.clone(), Instant::now())
-            {
-                Err(Misuse::Blocked) => None,
-                Err(misuse) => Some(Err(core.refused(misuse))),
-                Ok(()) => Some(Ok(())),
-            },
-        )??;
+        self.begin(user, credential)?;
         loop {
             let event = self.next_question(None, "authentication")?;
-            let shared = self.shared();
             match event {
                 ClientEvent::Banner(text) => self.show_banner(&text),
                 ClientEvent::Authenticated => return Ok(AuthOutcome::Success),
@@ -270,9 +257,7 @@ impl Client {
                 }
                 ClientEvent::SignatureNeeded(request) => {
                     let signature = helpers.sign.as_mut().and_then(|sign| sign(&request));
-                    shared.command(|core| {
-                        core.conn.supply_signature(request, signature.as_deref())
-                    })?;
+                    self.go_on(|conn| conn.supply_signature(request, signature.as_deref()))?;
                 }
                 ClientEvent::PromptsReceived(prompts) => {
                     let answers = helpers
@@ -280,7 +265,7 @@ impl Client {
                         .as_mut()
                         .and_then(|answer| answer(&prompts))
                         .ok_or(Error::Cancelled)?;
-                    shared.command(|core| core.conn.answer(prompts, &answers))?;
+                    self.go_on(|conn| conn.answer(prompts, &answers))?;
                 }
                 ClientEvent::PasswordChangeRequested(request) => {
                     let Some((old, change)) = &mut helpers.change else {
@@ -289,10 +274,52 @@ impl Client {
                     };
                     let new = change(request.prompt()).ok_or(Error::Cancelled)?;
                     let old = old.clone();
-                    shared.command(|core| core.conn.change_password(request, old, new))?;
+                    self.go_on(|conn| conn.change_password(request, old, new))?;
                 }
                 _ => {}
             }
         }
+    }
+
+    /// Starts an attempt, once the one before it has its outcome.
+    fn begin(&self, user: &str, credential: &Credential) -> Result<(), Error> {
+        self.shared()
+            .wait(Interest::Connection, None, "authentication", |core| {
+                // What is there concerns an attempt that ended with a panic of the caller's, but for banners.
+                let Core {
+                    inbox, attempting, ..
+                } = core;
+                inbox.retain(|event| {
+                    let is_banner = matches!(event, ClientEvent::Banner(_));
+                    *attempting &= is_banner;
+                    is_banner
+                });
+                if core.attempting {
+                    return None;
+                }
+                match core
+                    .conn
+                    .authenticate(user, credential.clone(), Instant::now())
+                {
+                    Err(Misuse::Blocked) => None,
+                    Err(misuse) => Some(Err(core.refused(misuse))),
+                    Ok(()) => {
+                        core.attempting = true;
+                        Some(Ok(()))
+                    }
+                }
+            })?
+    }
+
+    /// Answers a question of the attempt.
+    fn go_on(
+        &self,
+        answer: impl FnOnce(&mut ssh_proto::Client) -> Result<(), Misuse>,
+    ) -> Result<(), Error> {
+        self.shared().command(|core| {
+            answer(&mut core.conn)?;
+            core.attempting = true;
+            Ok(())
+        })
     }
 }

@@ -156,6 +156,10 @@ impl Client {
                 .command(|core| core.conn.reject_host_key(offer))?;
             return Err(Error::HostKey(Arc::new(refused)));
         }
+        // A verdict that comes too late is none.
+        if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+            return Err(Error::TimedOut("the verdict on the host key"));
+        }
         self.shared().command(|core| {
             core.attended = true;
             core.conn.accept_host_key(offer)
@@ -188,6 +192,8 @@ impl Client {
         }
     }
 
+    /// The next thing that an attempt to authenticate comes upon. While a question is with the caller the attempt rests:
+    /// another one would make it void.
     fn next_question(
         &self,
         deadline: Option<Instant>,
@@ -195,7 +201,9 @@ impl Client {
     ) -> Result<ClientEvent, Error> {
         self.shared()
             .wait(Interest::Connection, deadline, what, |core| {
-                core.inbox.pop_front()
+                let event = core.inbox.pop_front()?;
+                core.attempting &= matches!(event, ClientEvent::Banner(_));
+                Some(event)
             })
     }
 
