@@ -8,7 +8,7 @@ mod keys;
 mod victim;
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use meter::{Cost, heap};
 use ssh_proto::key::{KeyKind, PrivateKey};
@@ -20,7 +20,7 @@ use ssh_proto::wire::{NameList, Writer};
 use ssh_proto::{Connection, Error, Seed};
 
 use keys::{Agreed, Keys, Share};
-pub use victim::{Held, Manners, Victim};
+pub use victim::{Held, Manners, Verdict, Victim};
 
 const VERSION: &[u8] = b"SSH-2.0-hostile";
 /// What goes to the victim at once: a segment of a network.
@@ -224,6 +224,33 @@ impl<R: Victim> Hostile<R> {
             if taken == 0 && !acted && !read {
                 return self.out.is_empty();
             }
+        }
+    }
+
+    /// Something that the application does, and what comes of it.
+    pub fn act<T>(&mut self, call: impl FnOnce(&mut Connection<R>, Instant) -> T) -> T {
+        let now = self.now;
+        let done = self.cost.act(&mut self.conn, |conn| call(conn, now));
+        self.carry();
+        done
+    }
+
+    /// So much time passes.
+    pub fn wait(&mut self, time: Duration) {
+        self.now += time;
+        self.cost.wait(&mut self.conn, self.now);
+        self.carry();
+    }
+
+    /// The application answers what it held back.
+    pub fn answer_held(&mut self) {
+        if let Some(question) = self.manners.held.take()
+            && self.closed().is_none()
+        {
+            let manners = &self.manners;
+            self.cost
+                .act(&mut self.conn, |conn| R::answer(conn, question, manners));
+            self.carry();
         }
     }
 

@@ -165,7 +165,7 @@ fn to_servers() -> Vec<Script<ServerRole>> {
     vec![
         ("a user and a password that fill a packet", |peer| {
             at_login(peer);
-            peer.manners.grants = false;
+            peer.manners.verdict = Verdict::Refuse;
             let user = "u".repeat(17_000);
             let request = request(&user, "password", &password(&"p".repeat(17_000)));
             repeat(peer, &request, 100);
@@ -234,7 +234,7 @@ fn to_servers() -> Vec<Script<ServerRole>> {
         }),
         ("submethods that fill a packet, and answers", |peer| {
             at_login(peer);
-            peer.manners.grants = false;
+            peer.manners.verdict = Verdict::Refuse;
             let mut fields = Vec::new();
             Writer::new(&mut fields)
                 .string(b"")

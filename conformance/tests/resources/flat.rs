@@ -296,7 +296,7 @@ fn memory_of_a_login_is_flat_over_any_repetition() {
     let times = repetitions();
     let mut peer = Hostile::<ServerRole>::keyed(ServerRole::patient());
     peer.ask_service();
-    peer.manners.grants = false;
+    peer.manners.verdict = Verdict::Refuse;
     flat("SERVICE_REQUEST", times, &mut peer, |p, _| p.ask_service());
     for method in ["none", "none-such"] {
         flat("USERAUTH_REQUEST", times, &mut peer, |p, _| {

@@ -10,7 +10,7 @@ mod work;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use conformance::hostile::{Hostile, Victim};
+use conformance::hostile::{Hostile, Verdict, Victim};
 use conformance::pair::host_key;
 use ssh_proto::key::KeyKind;
 use ssh_proto::{AuthMethod, ClientConfig, ClientRole, ServerConfig, ServerRole, TransportConfig};

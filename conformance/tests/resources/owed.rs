@@ -176,7 +176,7 @@ fn before_authentication_less_may_be_owed() {
         let mut peer = keyed::<ServerRole>();
         peer.ask_service();
         peer.reads = false;
-        peer.manners.grants = false;
+        peer.manners.verdict = Verdict::Refuse;
         let mut said = 0;
         while said < 20_000 && peer.say(&payload) {
             said += 1;

@@ -75,7 +75,7 @@ fn reaction(user: &str, before: &[Vec<u8>], method: &str, fields: &[u8]) -> (Rea
     let delay = config.failure_delay;
     let mut peer = Hostile::<ServerRole>::keyed(config);
     peer.ask_service();
-    peer.manners.grants = false;
+    peer.manners.verdict = Verdict::Refuse;
     let wait = |peer: &mut Hostile<ServerRole>| {
         peer.now += delay;
         let now = peer.now;
