@@ -1,16 +1,15 @@
 //! No number on the wire makes a connection allocate before so many bytes have come: every four bytes of every message, in
-//! both roles, are made as large as they can be.
+//! both roles and each in the state that it is meant for, are made as large as they can be.
 
+use super::messages::{Case, Shown, states_of_clients, states_of_servers, to_clients, to_servers};
 use super::*;
-use conformance::hostile::{password, request};
-use ssh_proto::msg::auth::*;
-use ssh_proto::msg::connection::*;
-use ssh_proto::msg::transport::*;
-use ssh_proto::msg::{Message, Rest};
-use ssh_proto::wire::{NameList, Writer};
+use ssh_proto::Error;
+use ssh_proto::error::PeerError;
+use ssh_proto::wire::Malformed;
+use std::path::Path;
 
 /// What one look at a message of these may allocate: events, error texts, tables of a first channel, a key exchange.
-const MOST: u64 = 24 * 1024;
+const MOST: u64 = 16 * 1024;
 const NUMBERS: [u32; 6] = [
     u32::MAX,
     1 << 31,
@@ -20,280 +19,180 @@ const NUMBERS: [u32; 6] = [
     35_000,
 ];
 
-fn strings(number: u8, before: &[u8], strings: &[&[u8]]) -> Vec<u8> {
-    let mut payload = vec![number];
-    payload.extend_from_slice(before);
-    for string in strings {
-        Writer::new(&mut payload).string(string);
+/// The message as it is does what it is for: without that, what follows would be about messages that nobody reads.
+fn assert_taken<R: Usual>(case: &Case<R>) {
+    let (name, shown) = (case.name, case.shown);
+    let (mut peer, message) = case.begin();
+    let (events, heard) = (peer.manners.events, peer.heard);
+    peer.say(&message);
+    let look = peer.cost.take_largest_look();
+    assert!(look <= MOST, "{name}: {look} bytes");
+    match shown {
+        Shown::Ended => {
+            assert!(
+                matches!(peer.closed(), Some(Error::Disconnected(_))),
+                "{name}: {:?}",
+                peer.closed()
+            );
+            return;
+        }
+        Shown::Answered(number) => {
+            let number = usize::from(number);
+            assert_eq!(peer.heard[number], heard[number] + 1, "{name}");
+        }
+        Shown::Told => assert!(peer.manners.events > events, "{name}"),
+        Shown::PassedOver => {
+            assert_eq!(peer.manners.events, events, "{name}");
+            assert_eq!(peer.heard, heard, "{name}");
+        }
+        Shown::Whole => {
+            let (mut other, mut longer) = case.begin();
+            longer.push(0);
+            other.say(&longer);
+            assert!(
+                matches!(
+                    other.closed(),
+                    Some(Error::Peer(PeerError::Malformed {
+                        message: number,
+                        problem: Malformed::Trailing,
+                        ..
+                    })) if *number == message[0]
+                ),
+                "{name}: {:?}",
+                other.closed()
+            );
+        }
     }
-    payload
+    assert_eq!(peer.closed(), None, "{name}");
 }
 
-/// Messages before a login, to both roles and to the one.
-fn before_login<R: Usual>(peer: &Hostile<R>) -> Vec<Vec<u8>> {
-    let mut messages = vec![
-        Disconnect {
-            reason_code: 11,
-            description: b"bye",
-            language_tag: b"",
-        }
-        .to_payload(),
-        Ignore { data: b"data" }.to_payload(),
-        Unimplemented { sequence_number: 3 }.to_payload(),
-        Debug {
-            always_display: true,
-            message: b"text",
-            language_tag: b"",
-        }
-        .to_payload(),
-        strings(7, &[0, 0, 0, 1], &[b"server-sig-algs", b"ssh-ed25519"]),
-        peer.kexinit(""),
-    ];
-    if R::IS_CLIENT {
-        messages.extend([
-            strings(6, &[], &[b"ssh-userauth"]),
-            UserauthFailure {
-                authentications_that_can_continue: NameList::new("password"),
-                partial_success: false,
-            }
-            .to_payload(),
-            UserauthBanner {
-                message: b"text",
-                language_tag: b"",
-            }
-            .to_payload(),
-            strings(60, &[], &[b"ssh-ed25519", b"key"]),
-            [
-                strings(60, &[], &[b"name", b"", b""]),
-                vec![0, 0, 0, 1],
-                strings(0, &[], &[b"p"])[1..].to_vec(),
-                vec![0],
-            ]
-            .concat(),
-        ]);
-    } else {
-        let mut key = vec![1];
-        Writer::new(&mut key)
-            .string(b"ssh-ed25519")
-            .nested(|blob| {
-                blob.string(b"ssh-ed25519").string(&[7; 32]);
-            })
-            .nested(|blob| {
-                blob.string(b"ssh-ed25519").string(&[7; 64]);
-            });
-        let mut rsa = vec![0];
-        Writer::new(&mut rsa)
-            .string(b"rsa-sha2-256")
-            .nested(|blob| {
-                blob.string(b"ssh-rsa")
-                    .mpint(&[1, 0, 1])
-                    .mpint(&[0x91; 256]);
-            });
-        messages.extend([
-            strings(5, &[], &[b"ssh-userauth"]),
-            request("alice", "password", &password("secret")),
-            request("alice", "publickey", &key),
-            request("alice", "publickey", &rsa),
-            request("alice", "keyboard-interactive", &[0; 8]),
-            strings(61, &[0, 0, 0, 1], &[b"answer"]),
-        ]);
-    }
-    messages
-}
-
-/// Messages about channels; `channel` is one of the victim's.
-fn of_channels<R: Usual>(channel: u32) -> Vec<Vec<u8>> {
-    let mut messages = vec![
-        GlobalRequest {
-            request_name: OWN,
-            want_reply: true,
-            data: Rest(b"data"),
-        }
-        .to_payload(),
-        RequestSuccess { data: Rest(b"") }.to_payload(),
-        ChannelOpen {
-            channel_type: OWN,
-            sender_channel: 7,
-            initial_window_size: 100_000,
-            maximum_packet_size: 32_768,
-            data: Rest(b"data"),
-        }
-        .to_payload(),
-        ChannelOpenFailure {
-            recipient_channel: channel,
-            reason_code: 1,
-            description: b"no",
-            language_tag: b"",
-        }
-        .to_payload(),
-        ChannelWindowAdjust {
-            recipient_channel: channel,
-            bytes_to_add: 100,
-        }
-        .to_payload(),
-        ChannelData {
-            recipient_channel: channel,
-            data: b"data",
-        }
-        .to_payload(),
-        ChannelExtendedData {
-            recipient_channel: channel,
-            data_type_code: 1,
-            data: b"data",
-        }
-        .to_payload(),
-        ChannelEof {
-            recipient_channel: channel,
-        }
-        .to_payload(),
-        ChannelClose {
-            recipient_channel: channel,
-        }
-        .to_payload(),
-        strings(192, &[], &[b"ping"]),
-        strings(193, &[], &[b"pong"]),
-    ];
-    let mut forward = Vec::new();
-    Writer::new(&mut forward).string(b"localhost").uint32(80);
-    let forward = GlobalRequest {
-        request_name: "tcpip-forward",
-        want_reply: true,
-        data: Rest(&forward),
-    };
-    messages.push(forward.to_payload());
-    let mut tcpip = Vec::new();
-    Writer::new(&mut tcpip)
-        .string(b"localhost")
-        .uint32(80)
-        .string(b"127.0.0.1")
-        .uint32(4_000);
-    for channel_type in ["direct-tcpip", "forwarded-tcpip"] {
-        let open = ChannelOpen {
-            channel_type,
-            sender_channel: 8,
-            initial_window_size: 100_000,
-            maximum_packet_size: 32_768,
-            data: Rest(&tcpip),
-        };
-        messages.push(open.to_payload());
-    }
-    let mut pty = Vec::new();
-    Writer::new(&mut pty)
-        .string(b"xterm")
-        .uint32(80)
-        .uint32(24)
-        .uint32(0)
-        .uint32(0)
-        .string(&[1, 0, 0, 0, 2, 0]);
-    let mut env = Vec::new();
-    Writer::new(&mut env).string(b"LANG").string(b"C");
-    let mut command = Vec::new();
-    Writer::new(&mut command).string(b"true");
-    let mut signal = Vec::new();
-    Writer::new(&mut signal)
-        .string(b"TERM")
-        .boolean(false)
-        .string(b"text")
-        .string(b"");
-    let requests: &[(&str, &[u8])] = &[
-        ("pty-req", &pty),
-        ("env", &env),
-        ("exec", &command),
-        ("subsystem", &command),
-        ("window-change", &[0; 16]),
-        ("signal", &command),
-        ("exit-signal", &signal),
-        ("exit-status", &[0; 4]),
-        (OWN, b"data"),
-    ];
-    for (request_type, data) in requests {
-        let request = ChannelRequest {
-            recipient_channel: channel,
-            request_type,
-            want_reply: true,
-            data: Rest(data),
-        };
-        messages.push(request.to_payload());
-    }
-    messages
-}
-
-/// Says each message with each number at each place; `make` gives a connection to say it to.
-fn exaggerate<R: Usual>(make: impl Fn() -> Hostile<R>, messages: &[Vec<u8>]) -> u64 {
+/// Says each message with each number at each place, each to a connection that waits for it.
+fn exaggerate<R: Usual>(cases: &[Case<R>]) {
+    // What is made once, such as tables of the cryptographic library.
+    drop(open::<R>());
     let (mut largest, mut count) = (0, 0_u32);
-    let mut peer = make();
-    for message in messages {
-        for at in 1..message.len().saturating_sub(3) {
+    for case in cases {
+        let name = case.name;
+        assert_taken(case);
+        for at in 1..case.begin().1.len().saturating_sub(3) {
             for number in NUMBERS {
-                let mut message = message.clone();
+                let (mut peer, mut message) = case.begin();
                 message[at..at + 4].copy_from_slice(&number.to_be_bytes());
-                if peer.closed().is_some() {
-                    peer = make();
-                }
+                // What it says now need not make sense.
+                peer.reads = false;
                 let before = meter::heap().allocated;
                 peer.say(&message);
                 let all = meter::heap().allocated - before;
                 let look = peer.cost.take_largest_look();
-                assert!(look <= MOST, "{look} bytes for {message:02x?}");
+                assert!(look <= MOST, "{name}: {look} bytes for {message:02x?}");
                 largest = largest.max(look);
                 // Answers of the application are among these.
-                assert!(all <= 4 * MOST, "{all} bytes for {message:02x?}");
+                assert!(all <= 4 * MOST, "{name}: {all} bytes for {message:02x?}");
+                assert!(!matches!(peer.closed(), Some(Error::Bug(_))), "{name}");
                 count += 1;
             }
         }
     }
-    assert!(count > 1_000, "{count}");
-    largest
-}
-
-fn in_every_message<R: Usual>() {
-    drop(open::<R>());
-    let clear = || {
-        let mut peer = fresh::<R>();
-        peer.say_version();
-        peer.cost.take_largest_look();
-        peer
-    };
-    let login = || {
-        let mut peer = keyed::<R>();
-        peer.ask_service();
-        peer.cost.take_largest_look();
-        peer
-    };
-    let with_channel = || {
-        let mut peer = open::<R>();
-        let channel_type = if R::IS_CLIENT { OWN } else { "session" };
-        peer.says(&ChannelOpen {
-            channel_type,
-            sender_channel: 1,
-            initial_window_size: 100_000,
-            maximum_packet_size: 32_768,
-            data: Rest(b""),
-        });
-        peer.cost.take_largest_look();
-        peer
-    };
-    let messages = before_login(&clear());
-    let first = exaggerate(clear, &messages);
-    let second = exaggerate(login, &messages);
-    let peer = with_channel();
-    let channel = ChannelOpenConfirmation::decode(peer.confirmation()).expect("a channel");
-    let messages = of_channels::<R>(channel.sender_channel);
-    drop(peer);
-    let third = exaggerate(with_channel, &messages);
-    println!("at most {first}, {second} and {third} bytes for one message");
+    assert!(count > 10_000, "{count}");
+    println!("at most {largest} bytes for one of {count} messages");
 }
 
 #[test]
 fn no_number_makes_a_client_allocate_before_the_bytes_have_come() {
     let _alone = alone();
-    in_every_message::<ClientRole>();
+    exaggerate(&to_clients());
 }
 
 #[test]
 fn no_number_makes_a_server_allocate_before_the_bytes_have_come() {
     let _alone = alone();
-    in_every_message::<ServerRole>();
+    exaggerate(&to_servers());
+}
+
+/// Every number that a connection does anything about has a message above.
+fn every_number<R: Usual>(cases: &[Case<R>], states: &[fn() -> Hostile<R>]) {
+    let said: Vec<u8> = cases.iter().map(|case| case.begin().1[0]).collect();
+    let mut taken = 0;
+    for (state, make) in states.iter().enumerate() {
+        for number in 0..=u8::MAX {
+            let mut peer = make();
+            let unknown = peer.heard[3];
+            // What is sent in answer to a bare NEWKEYS or value is of no interest.
+            peer.reads = number != 21;
+            peer.say(&[number]);
+            let is_refused = matches!(
+                peer.closed(),
+                Some(Error::Peer(PeerError::UnexpectedMessage { .. }))
+            );
+            if !is_refused && peer.heard[3] == unknown {
+                assert!(said.contains(&number), "message {number} in state {state}");
+                taken += 1;
+            }
+        }
+    }
+    assert!(taken > 10 * states.len(), "{taken}");
+}
+
+#[test]
+fn every_number_that_a_client_takes_is_among_them() {
+    let _alone = alone();
+    every_number(&to_clients(), &states_of_clients());
+}
+
+#[test]
+fn every_number_that_a_server_takes_is_among_them() {
+    let _alone = alone();
+    every_number(&to_servers(), &states_of_servers());
+}
+
+/// The names that decide how a message is read, from the files that compare them: constants, and patterns of a `match`.
+fn names() -> Vec<String> {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../ssh-proto/src");
+    let files = [
+        "channel/forward.rs",
+        "channel/global.rs",
+        "channel/open.rs",
+        "channel/request.rs",
+        "transport/ext_info.rs",
+        "config.rs",
+    ];
+    let mut names = Vec::new();
+    for file in files {
+        let text = std::fs::read_to_string(source.join(file)).expect("a source file");
+        let code = text.split("#[cfg(test)]\nmod tests").next();
+        for line in code.unwrap_or_default().lines().map(str::trim) {
+            let is_constant = line.contains(": &str = \"");
+            let is_pattern = line.starts_with('"') && line.contains("\" =>");
+            let is_compared = line.contains("== b\"");
+            let is_method = line.starts_with("Self::") && line.contains("=> \"");
+            if (is_constant || is_pattern || is_compared || is_method)
+                && let Some(name) = line.split('"').nth(1)
+                && !name.contains(' ')
+            {
+                names.push(name.to_owned());
+            }
+        }
+    }
+    names
+}
+
+#[test]
+fn every_name_that_the_library_knows_is_among_them() {
+    fn messages<R: Victim>(cases: &[Case<R>]) -> Vec<Vec<u8>> {
+        cases.iter().map(|case| case.begin().1).collect()
+    }
+    let _alone = alone();
+    let said = [messages(&to_servers()), messages(&to_clients())].concat();
+    let names = names();
+    for known in ["env", "break", "tcpip-forward", "session", "password"] {
+        assert!(names.iter().any(|name| name == known), "{known}");
+    }
+    for name in &names {
+        let mut string = (name.len() as u32).to_be_bytes().to_vec();
+        string.extend_from_slice(name.as_bytes());
+        let is_said = |message: &Vec<u8>| message.windows(string.len()).any(|part| part == string);
+        assert!(said.iter().any(is_said), "{name} is in no message");
+    }
 }
 
 #[test]

@@ -4,6 +4,7 @@
 mod before_auth;
 mod before_bytes;
 mod flat;
+mod messages;
 mod owed;
 mod users;
 mod work;
