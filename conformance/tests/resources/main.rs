@@ -81,6 +81,7 @@ const fn endless(config: &mut TransportConfig) {
     limits.cheap_rekeys = u32::MAX;
     limits.auth_requests = u32::MAX;
     limits.auth_failures = u32::MAX;
+    limits.public_key_queries = u32::MAX;
     limits.banners = u32::MAX;
     limits.bytes_before_auth = u64::MAX;
     limits.packets_before_auth = u64::MAX;
