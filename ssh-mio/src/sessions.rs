@@ -3,8 +3,10 @@
 //! In: mio's events, the time. Out: calls of one function for each session to which something happened. A turn costs
 //! what happened in it, whatever the number of sessions.
 
+use std::collections::VecDeque;
 use std::io;
 use std::mem;
+use std::panic::{self, AssertUnwindSafe};
 use std::time::{Duration, Instant};
 
 use mio::event::Event;
@@ -29,10 +31,8 @@ pub struct Sessions<R: Role, T = (), S: Transport = TcpStream> {
     free: Vec<usize>,
     first: usize,
     len: usize,
-    /// Who is to be served in the next turn, each once.
-    due: Vec<Token>,
-    /// The memory of the turn before.
-    spare: Vec<Token>,
+    /// Who is to be served in the next turn, each once; during a turn, those that are still to come, too.
+    due: VecDeque<Token>,
     timers: Timers,
     buffer: ReadBuffer,
 }
@@ -53,8 +53,7 @@ impl<R: Role, T, S: Transport> Sessions<R, T, S> {
             free: Vec::new(),
             first: first.0,
             len: 0,
-            due: Vec::new(),
-            spare: Vec::new(),
+            due: VecDeque::new(),
             timers: Timers::new(),
             buffer: ReadBuffer::new(),
         }
@@ -116,7 +115,7 @@ impl<R: Role, T, S: Transport> Sessions<R, T, S> {
             && let Some(slot) = self.slots[index].as_deref_mut()
             && !mem::replace(&mut slot.due, true)
         {
-            self.due.push(token);
+            self.due.push_back(token);
         }
     }
 
@@ -143,6 +142,10 @@ impl<R: Role, T, S: Transport> Sessions<R, T, S> {
     /// One turn: every session to which something happened reads, is given to `serve` once, and writes. `serve` should
     /// take all events and need not flush. Sessions that stopped early to be fair go on in the next turn; those that
     /// have ended are removed once they have said their last.
+    ///
+    /// # Panics
+    /// When `serve` does. The session that it was called for is ended and removed, its peer is told as far as the stream
+    /// takes it at once, and the panic goes on to the caller. The others are served in the next turn.
     pub fn run(
         &mut self,
         registry: &Registry,
@@ -157,8 +160,10 @@ impl<R: Role, T, S: Transport> Sessions<R, T, S> {
                 self.wake(token);
             }
         }
-        let mut turn = mem::replace(&mut self.due, mem::take(&mut self.spare));
-        for token in turn.drain(..) {
+        for _ in 0..self.due.len() {
+            let Some(token) = self.due.pop_front() else {
+                return;
+            };
             let Some(index) = self.index(token) else {
                 continue;
             };
@@ -167,8 +172,18 @@ impl<R: Role, T, S: Transport> Sessions<R, T, S> {
             };
             slot.due = false;
             slot.session.resume(now, &mut self.buffer);
-            serve(token, &mut slot.session, &mut slot.state);
+            let served = panic::catch_unwind(AssertUnwindSafe(|| {
+                serve(token, &mut slot.session, &mut slot.state);
+            }));
+            if served.is_err() {
+                let reason = DisconnectReason::BY_APPLICATION;
+                slot.session.disconnect(reason, "internal error", now);
+            }
             slot.session.flush(now, &mut self.buffer);
+            if let Err(panicked) = served {
+                self.remove(registry, token);
+                panic::resume_unwind(panicked);
+            }
             let attention = slot.session.wants_attention();
             if slot.session.is_finished() && !attention {
                 self.remove(registry, token);
@@ -179,7 +194,6 @@ impl<R: Role, T, S: Transport> Sessions<R, T, S> {
                 self.wake(token);
             }
         }
-        self.spare = turn;
     }
 
     /// Ends all connections, for a server that is to stop: go on with [`run`](Self::run) until there are no sessions.

@@ -162,7 +162,7 @@ impl Guest {
     }
 
     /// Opens what is wanted, a few at a time.
-    fn open<S: Transport>(&mut self, session: &mut ClientSession<S>, now: Instant) {
+    pub(crate) fn open<S: Transport>(&mut self, session: &mut ClientSession<S>, now: Instant) {
         while self.channels.len() < 32
             && session.closed().is_none()
             && let Some(work) = self.wanted.pop()
