@@ -438,6 +438,75 @@ mod tests {
     }
 
     #[test]
+    fn each_error_is_told_to_the_peer_with_its_reason_or_there_is_nobody_to_tell() {
+        let incompatible = Incompatible {
+            what: "cipher",
+            local: String::new(),
+            peer: String::new(),
+        };
+        let disconnected = Disconnected {
+            reason: DisconnectReason::PROTOCOL_ERROR,
+            description: String::new(),
+        };
+        let malformed = PeerError::Malformed {
+            message: 31,
+            field: "Q_S",
+            problem: Malformed::Truncated,
+        };
+        let unexpected = PeerError::UnexpectedMessage {
+            message: 7,
+            stage: Stage::Connected,
+        };
+        let state = PeerError::ChannelState {
+            channel: 0,
+            message: 94,
+        };
+        // The codes of RFC 4250 section 4.2.2.
+        let peer = [
+            (PeerError::Version(""), 8),
+            (PeerError::PacketLength(0), 2),
+            (PeerError::MacIncorrect, 5),
+            (malformed, 2),
+            (unexpected, 2),
+            (PeerError::KeyExchangeValue, 3),
+            (PeerError::HostKey(""), 3),
+            (PeerError::HostKeySignature, 3),
+            (PeerError::HostKeyChanged, 9),
+            (PeerError::SequenceOverflow, 3),
+            (PeerError::Window { channel: 0 }, 2),
+            (PeerError::WindowOverflow { channel: 0 }, 2),
+            (PeerError::UnknownChannel { channel: 0 }, 2),
+            (state, 2),
+            (PeerError::Limit(""), 2),
+            (PeerError::Service, 7),
+            (PeerError::TooManyAuthFailures, 14),
+            (PeerError::Authentication(""), 2),
+        ];
+        let peer = peer.map(|(error, code)| (Error::Peer(error), Some(code)));
+        let others = [
+            (Error::Incompatible(Arc::new(incompatible)), Some(3)),
+            (Error::Disconnected(Arc::new(disconnected)), None),
+            (Error::UnexpectedEof(Stage::Connected), None),
+            (Error::UnexpectedEof(Stage::KeyExchange), None),
+            (Error::TimedOut(Stage::VersionExchange), Some(11)),
+            (Error::TimedOut(Stage::KeyExchange), Some(3)),
+            (Error::TimedOut(Stage::Authentication), Some(11)),
+            (Error::TimedOut(Stage::ChannelOpen), Some(11)),
+            (Error::TimedOut(Stage::Keepalive), Some(10)),
+            (Error::TimedOut(Stage::Idle), Some(11)),
+            (Error::TimedOut(Stage::Connected), Some(11)),
+            (Error::HostKeyRejected, Some(9)),
+            (Error::SigningFailed, Some(3)),
+            (Error::LocallyClosed, Some(11)),
+            (Error::Bug(""), Some(11)),
+        ];
+        for (error, code) in peer.into_iter().chain(others) {
+            let reason = error.disconnect_reason();
+            assert_eq!(reason.map(|reason| reason.0), code, "{error:?}");
+        }
+    }
+
+    #[test]
     fn what_is_malformed_is_named_with_its_message_and_field() {
         for (problem, text) in [
             (Malformed::Truncated, "truncated"),
