@@ -1,5 +1,7 @@
 //! Each bound of authentication on both sides: one below, at, one above, and what comes of it.
 
+use proptest::prelude::*;
+
 use super::*;
 use crate::auth::prompt::PromptRound;
 use crate::error::PeerError;
@@ -398,6 +400,175 @@ fn auth_requests() {
         server.handle(&probe),
         Err(PeerError::Limit("authentication requests").into())
     );
+}
+
+/// What a client sends, and what it leads to: each of them is one request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Request {
+    /// SERVICE_REQUEST, again.
+    Service,
+    /// A method that is never an attempt: the list of methods.
+    Probe,
+    /// A password that is a partial success.
+    Partial,
+    /// A password that must be changed.
+    Expired,
+    /// A new password, which is a partial success.
+    Change,
+    /// A query about a key that would do.
+    Query,
+    /// A query about a key of a kind that nobody knows.
+    StrangeQuery,
+    /// A signature, which is a partial success.
+    Signed,
+    /// A round of prompts is asked for.
+    Interactive,
+    /// Answers to a round, and another one.
+    Answers,
+    /// Answers to a round, which are a partial success.
+    LastAnswers,
+    /// A password that is wrong.
+    Wrong,
+    /// A method that is not offered.
+    Strange,
+    /// A service that there is not.
+    OtherService,
+}
+
+const REQUESTS: [Request; 14] = [
+    Request::Service,
+    Request::Probe,
+    Request::Partial,
+    Request::Expired,
+    Request::Change,
+    Request::Query,
+    Request::StrangeQuery,
+    Request::Signed,
+    Request::Interactive,
+    Request::Answers,
+    Request::LastAnswers,
+    Request::Wrong,
+    Request::Strange,
+    Request::OtherService,
+];
+
+const METHODS: [AuthMethod; 3] = [
+    AuthMethod::PublicKey,
+    AuthMethod::Password,
+    AuthMethod::KeyboardInteractive,
+];
+
+impl Request {
+    const fn is_failure(self) -> bool {
+        matches!(self, Self::Wrong | Self::Strange | Self::OtherService)
+    }
+
+    const fn is_query(self) -> bool {
+        matches!(self, Self::Query | Self::StrangeQuery)
+    }
+
+    const fn is_answer(self) -> bool {
+        matches!(self, Self::Answers | Self::LastAnswers)
+    }
+
+    fn payload(self) -> Vec<u8> {
+        const KEY: SignatureAlgorithm = SignatureAlgorithm::Ed25519;
+        match self {
+            Self::Service => b"\x05\0\0\0\x0cssh-userauth".to_vec(),
+            Self::Probe => request("alice", "ssh-connection", "none", b""),
+            Self::Partial | Self::Expired | Self::Wrong => password_request("alice", "p"),
+            Self::Change => change_request(1, 1),
+            Self::Query => key_request("alice", &ed25519(1), KEY, None),
+            Self::StrangeQuery => {
+                let fields = b"\0\0\0\0\x01x\0\0\0\x01x";
+                request("alice", "ssh-connection", "publickey", fields)
+            }
+            Self::Signed => key_request("alice", &ed25519(1), KEY, Some(KEY)),
+            Self::Interactive => interactive_request("alice"),
+            Self::Answers | Self::LastAnswers => b"\x3d\0\0\0\x01\0\0\0\x01a".to_vec(),
+            Self::Strange => request("alice", "ssh-connection", "hostbased", b""),
+            Self::OtherService => request("alice", "ssh-userauth", "password", b""),
+        }
+    }
+
+    /// The caller's verdict, where there is a question.
+    fn judge(self, server: &mut ServerEnd) {
+        match self {
+            Self::Service
+            | Self::Probe
+            | Self::StrangeQuery
+            | Self::Strange
+            | Self::OtherService => {}
+            Self::Query => {
+                let offer = server.offer();
+                let (auth, ways) = (&mut server.auth, &mut server.ways);
+                auth.accept_key(offer, &mut ways.cx()).unwrap();
+            }
+            Self::Partial | Self::Change | Self::Signed | Self::LastAnswers => {
+                let attempt = server.attempt();
+                server.partial(attempt, &METHODS).unwrap();
+            }
+            Self::Expired => {
+                let attempt = server.attempt();
+                let (auth, ways) = (&mut server.auth, &mut server.ways);
+                auth.require_password_change(attempt, "", &mut ways.cx())
+                    .unwrap();
+            }
+            Self::Interactive | Self::Answers => {
+                let attempt = server.attempt();
+                let round = PromptRound::default().with_prompt("Code: ", false);
+                let (auth, ways) = (&mut server.auth, &mut server.ways);
+                auth.prompt(attempt, &round, &mut ways.cx()).unwrap();
+            }
+            Self::Wrong => {
+                let attempt = server.attempt();
+                server.refuse(attempt).unwrap();
+            }
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn the_129th_request_is_the_last_whatever_the_mix(
+        mix in prop::collection::vec(prop::sample::select(&REQUESTS[..]), 500),
+        last in prop::sample::select(&REQUESTS[..]),
+    ) {
+        // Failures and queries have edges of their own: as many as they let pass.
+        let (mut failures, mut queries) = (5, 20);
+        let mut server = listening();
+        let mut prompting = false;
+        // The request for the service was the first.
+        let mut count = 1;
+        let mut mix = mix.into_iter().chain(std::iter::repeat(Request::Partial));
+        while count < 128 {
+            let request = match mix.next().unwrap() {
+                request if request.is_failure() && failures == 0 => continue,
+                request if request.is_query() && queries == 0 => continue,
+                request if request.is_answer() && !prompting => Request::Interactive,
+                // What is one too many may be answers.
+                _ if count == 127 && last.is_answer() && !prompting => Request::Interactive,
+                request => request,
+            };
+            failures -= u32::from(request.is_failure());
+            queries -= u32::from(request.is_query());
+            prompting = matches!(request, Request::Interactive | Request::Answers)
+                || prompting && request == Request::Service;
+            prop_assert_eq!(server.handle(&request.payload()), Ok(()), "{:?}", request);
+            request.judge(&mut server);
+            prop_assert_eq!(server.wait(), Ok(()));
+            prop_assert!(!server.ways.sent().is_empty(), "{:?} has its answer", request);
+            count += 1;
+        }
+        let last = match last {
+            last if last.is_answer() && !prompting => Request::Probe,
+            last => last,
+        };
+        let outcome = server.handle(&last.payload());
+        prop_assert_eq!(outcome, Err(PeerError::Limit("authentication requests").into()));
+        prop_assert!(server.ways.events.is_empty(), "nobody is asked");
+        prop_assert!(server.ways.sent().is_empty(), "nothing is answered");
+    }
 }
 
 #[test]
