@@ -263,6 +263,15 @@ fn a_port_is_a_port_in_requests_and_in_replies() {
         pair.server.receives(&request).unwrap();
         (global_request(&mut pair.server), pair.server.numbers())
     };
+    let (request, numbers) = ask(&mut pair, 65_535, true);
+    let request = request.unwrap();
+    assert_eq!(
+        request.kind,
+        GlobalRequestKind::Forward(ForwardAddress::tcpip("", 65_535))
+    );
+    assert!(numbers.is_empty());
+    answer(&mut pair.server, &request.token.unwrap(), Answer::Refuse).unwrap();
+    assert_eq!(pair.server.numbers(), [82]);
     assert_eq!(ask(&mut pair, 65_536, true), (None, vec![82]));
     // Who wants no reply would not know: it is not granted.
     assert_eq!(ask(&mut pair, 80, false), (None, vec![]));
@@ -275,6 +284,11 @@ fn a_port_is_a_port_in_requests_and_in_replies() {
         ));
         assert_eq!(pair.server.numbers(), [82]);
     }
+    // The last port there is.
+    let (request, _) = ask(&mut pair, 0, true);
+    let last = Answer::Accept(&[0, 0, 255, 255]);
+    answer(&mut pair.server, &request.unwrap().token.unwrap(), last).unwrap();
+    assert_eq!(pair.server.numbers(), [81]);
     let broken = msg::GlobalRequest {
         request_name: "tcpip-forward",
         want_reply: true,
@@ -289,15 +303,25 @@ fn a_port_is_a_port_in_requests_and_in_replies() {
         }))
     ));
 
-    // A server that forgets the port.
-    pair.ask(ForwardAddress::tcpip("", 0));
-    let outcome = pair
-        .client
-        .receives(&msg::RequestSuccess { data: Rest(b"") });
-    assert!(matches!(
-        outcome,
-        Err(Error::Peer(PeerError::Malformed { message: 81, .. }))
-    ));
+    // A server that forgets the port, or names none that there is.
+    for (data, is_port) in [
+        (&[0, 0, 255, 255][..], true),
+        (&[0, 1, 0, 0], false),
+        (b"", false),
+    ] {
+        pair.ask(ForwardAddress::tcpip("", 0));
+        let outcome = pair
+            .client
+            .receives(&msg::RequestSuccess { data: Rest(data) });
+        if is_port {
+            assert_eq!(outcome, Ok(()));
+            continue;
+        }
+        assert!(matches!(
+            outcome,
+            Err(Error::Peer(PeerError::Malformed { message: 81, .. }))
+        ));
+    }
 }
 
 #[test]
