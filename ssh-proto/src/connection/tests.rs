@@ -10,6 +10,7 @@ mod marks;
 mod offers;
 mod rekey;
 mod secrets;
+mod sequence;
 mod session;
 mod shares;
 mod soak;
@@ -24,15 +25,17 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::event::{ClientEvent, ServerEvent};
+use super::role::Side;
 use super::{Client, Server};
 use crate::auth::{Credential, LoginAttempt, Proof};
 use crate::channel::GlobalRequestToken;
 use crate::config::{ClientConfig, HostKey, ServerConfig};
 use crate::crypto::drbg::Seed;
-use crate::error::{Error, PeerError, Stage};
+use crate::error::{DisconnectReason, Error, PeerError, Stage};
 use crate::key::{KeyKind, PrivateKey};
 use crate::msg::Message;
 use crate::names::{Algorithm, Cipher, Kex, Mac, Preference, SignatureAlgorithm};
+use crate::packet::output::Output;
 use crate::wire::Writer;
 
 /// Two connections that hand each other their output, and an application of each that agrees to everything.
@@ -56,6 +59,13 @@ fn start() -> Instant {
 
 fn host_key(kind: KeyKind) -> HostKey {
     HostKey::Private(Arc::new(PrivateKey::generate(kind, &[7; 32]).unwrap()))
+}
+
+const fn other(side: Side) -> Side {
+    match side {
+        Side::Client => Side::Server,
+        Side::Server => Side::Client,
+    }
 }
 
 fn user_key() -> Arc<PrivateKey> {
@@ -118,6 +128,44 @@ impl Pair {
         self.server.consume_output(taken_back);
         self.server_sent.extend(&bytes[..taken_back]);
         taken > 0 || taken_back > 0
+    }
+
+    const fn closed(&self, side: Side) -> Option<&Error> {
+        match side {
+            Side::Client => self.client.closed(),
+            Side::Server => self.server.closed(),
+        }
+    }
+
+    /// The reason of the DISCONNECT that this side has sent, as the other one heard it.
+    fn told(&self, side: Side) -> Option<DisconnectReason> {
+        match self.closed(other(side)) {
+            Some(Error::Disconnected(said)) => Some(said.reason),
+            _ => None,
+        }
+    }
+
+    /// This side has ended the connection because of this, and has told the other one so.
+    #[track_caller]
+    fn assert_ended(&self, side: Side, error: impl Into<Error>, told: DisconnectReason) {
+        assert_eq!(self.closed(side), Some(&error.into()), "{side:?}");
+        assert_eq!(self.told(side), Some(told), "{side:?}");
+    }
+
+    /// What this side says, whatever the rules are.
+    const fn out(&mut self, side: Side) -> &mut Output {
+        match side {
+            Side::Client => &mut self.client.out,
+            Side::Server => &mut self.server.out,
+        }
+    }
+
+    fn rekey(&mut self, side: Side) {
+        match side {
+            Side::Client => self.client.rekey(self.now).unwrap(),
+            Side::Server => self.server.rekey(self.now).unwrap(),
+        }
+        self.run(usize::MAX);
     }
 
     /// The first attempt to log in, which the server has not answered.

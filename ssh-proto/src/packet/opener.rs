@@ -81,6 +81,12 @@ impl Opener {
         self
     }
 
+    /// The key, to be tampered with.
+    #[cfg(test)]
+    pub(crate) const fn key_mut(&mut self) -> Option<&mut OpenKey> {
+        self.keys.as_mut()
+    }
+
     /// The sequence number of the next packet.
     pub(crate) const fn sequence(&self) -> u32 {
         self.sequence

@@ -406,6 +406,18 @@ impl Output {
         &self.sealer
     }
 
+    /// The sealer goes on at a later packet.
+    #[cfg(test)]
+    pub(crate) fn skip_to(&mut self, sequence: u32) {
+        self.sealer = std::mem::take(&mut self.sealer).at(sequence);
+    }
+
+    /// The sealer, to be tampered with.
+    #[cfg(test)]
+    pub(crate) const fn sealer_mut(&mut self) -> &mut Sealer {
+        &mut self.sealer
+    }
+
     /// All bytes that wait, behind a key exchange as well.
     #[cfg(test)]
     pub(crate) const fn waiting(&self) -> usize {

@@ -87,6 +87,12 @@ impl Sealer {
         self
     }
 
+    /// The key, to be tampered with.
+    #[cfg(test)]
+    pub(crate) const fn key_mut(&mut self) -> Option<&mut SealKey> {
+        self.keys.as_mut()
+    }
+
     /// The sequence number of the next packet.
     pub(crate) const fn sequence(&self) -> u32 {
         self.sequence

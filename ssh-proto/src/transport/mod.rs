@@ -316,6 +316,15 @@ impl<R: Role> Transport<R> {
         Ok(())
     }
 
+    /// Our KEXINIT, while it is the only one.
+    #[cfg(test)]
+    pub(crate) const fn offered(&mut self) -> Option<&mut Vec<u8>> {
+        match &mut self.kex {
+            KexState::Offered { ours, .. } => Some(ours),
+            _ => None,
+        }
+    }
+
     /// The peer's wrong guess came.
     pub(crate) const fn skip(&mut self) {
         self.skip_guess = false;

@@ -1,7 +1,7 @@
 //! What went wrong in other implementations before anybody had logged in, against a peer that holds the session keys:
 //! which error it is here, which DISCONNECT, and that nobody is let in.
 
-use super::hostile::{Offer, Victim, World, password};
+use super::hostile::{Offer, PROTECTIONS, Victim, World, password};
 use super::*;
 use crate::connection::role::Side;
 use crate::error::DisconnectReason;
@@ -9,6 +9,13 @@ use crate::msg::transport::ExtInfo;
 
 const SIDES: [Side; 2] = [Side::Client, Side::Server];
 const OFFERS: [Offer; 2] = [Offer::STRICT, Offer::LOOSE];
+
+/// Both of them, under each way to protect packets.
+fn protected() -> impl Iterator<Item = Offer> {
+    OFFERS
+        .into_iter()
+        .flat_map(|offer| PROTECTIONS.map(|protection| offer.protected(protection)))
+}
 
 /// The connection has ended because this message came in this stage; nobody is in.
 #[track_caller]
@@ -126,7 +133,7 @@ fn ext_info_is_taken_in_its_place_only_and_never_in_clear() {
 #[test]
 fn guesses_of_any_kind_end_in_a_connection_strict_or_not() {
     for side in SIDES {
-        for offer in OFFERS {
+        for offer in protected() {
             for (preferred, guess) in [("curve25519-sha256", true), ("curve25519-sha256", false)]
                 .into_iter()
                 .chain([("mlkem768x25519-sha256,curve25519-sha256", true)])
@@ -170,21 +177,23 @@ fn a_second_wrong_guess_is_none() {
 #[test]
 fn a_storm_of_later_exchanges_with_messages_between_them_is_taken() {
     for side in SIDES {
-        let mut world = World::open(side, Offer::STRICT);
-        for _ in 0..10 {
-            world.say_kexinit(false);
-            world.say(b"\x02\0\0\0\0");
-            let method = world.method();
-            world.say(b"\x04\0\0\0\0\0\0\0\0\0");
-            world.say(&method);
-            world.say(b"\x03\0\0\0\0");
-            world.say_newkeys();
-            assert_eq!(world.closed(), None);
+        for offer in protected() {
+            let mut world = World::open(side, offer);
+            for _ in 0..10 {
+                world.say_kexinit(false);
+                world.say(b"\x02\0\0\0\0");
+                let method = world.method();
+                world.say(b"\x04\0\0\0\0\0\0\0\0\0");
+                world.say(&method);
+                world.say(b"\x03\0\0\0\0");
+                world.say_newkeys();
+                assert_eq!(world.closed(), None);
+            }
+            // The keys are right on both sides, and the sequence numbers too.
+            world.heard.clear();
+            world.say(b"\xc0\0\0\0\x01x");
+            assert_eq!(world.heard, [b"\xc1\0\0\0\x01x"]);
         }
-        // The keys are right on both sides, and the sequence numbers too.
-        world.heard.clear();
-        world.say(b"\xc0\0\0\0\x01x");
-        assert_eq!(world.heard, [b"\xc1\0\0\0\x01x"]);
     }
 }
 

@@ -44,18 +44,53 @@ pub(super) struct Offer {
     pub(super) ext_info: bool,
     /// In front of what it really does, so that a guess is wrong.
     pub(super) first_kex: &'static str,
+    /// What protects packets. Ciphers that authenticate by themselves have no MAC.
+    pub(super) protection: Protection,
 }
+
+pub(super) type Protection = (Cipher, Mac);
+
+/// One of each way to protect a packet: a nonce that counts by itself, the sequence number as the nonce, and under a MAC,
+/// of the plaintext and of the ciphertext.
+pub(super) const PROTECTIONS: [Protection; 4] = [
+    (Cipher::Aes128Gcm, Mac::HmacSha256),
+    (Cipher::ChaCha20Poly1305, Mac::HmacSha256),
+    (Cipher::Aes128Ctr, Mac::HmacSha256),
+    (Cipher::Aes128Ctr, Mac::HmacSha256Etm),
+];
 
 impl Offer {
     pub(super) const STRICT: Self = Self {
         strict: true,
         ext_info: false,
         first_kex: "",
+        protection: PROTECTIONS[0],
     };
     pub(super) const LOOSE: Self = Self {
         strict: false,
         ..Self::STRICT
     };
+
+    pub(super) const fn protected(self, protection: Protection) -> Self {
+        Self { protection, ..self }
+    }
+
+    /// The algorithms that the hostile peer does.
+    fn negotiated(&self) -> Negotiated {
+        let (cipher, mac) = self.protection;
+        let direction = DirectionAlgorithms {
+            cipher,
+            mac: (!cipher.is_aead()).then_some(mac),
+            compression: Compression::None,
+        };
+        Negotiated {
+            kex: Kex::Curve25519Sha256,
+            host_key: SignatureAlgorithm::Ed25519,
+            client_to_server: direction,
+            server_to_client: direction,
+            strict: self.strict,
+        }
+    }
 }
 
 /// Both of them.
@@ -85,22 +120,6 @@ pub(super) struct World {
     session_id: Option<Digest>,
     next_opener: Option<Opener>,
 }
-
-/// The algorithms that the hostile peer does.
-const NEGOTIATED: Negotiated = {
-    const DIRECTION: DirectionAlgorithms = DirectionAlgorithms {
-        cipher: Cipher::Aes128Gcm,
-        mac: None,
-        compression: Compression::None,
-    };
-    Negotiated {
-        kex: Kex::Curve25519Sha256,
-        host_key: SignatureAlgorithm::Ed25519,
-        client_to_server: DIRECTION,
-        server_to_client: DIRECTION,
-        strict: true,
-    }
-};
 
 impl World {
     /// A connection of this side, and its peer. The version lines are exchanged.
@@ -163,10 +182,7 @@ impl World {
 
     /// The side of the victim.
     pub(super) const fn victim_side(&self) -> Side {
-        match self.side {
-            Side::Client => Side::Server,
-            Side::Server => Side::Client,
-        }
+        other(self.side)
     }
 
     pub(super) fn closed(&self) -> Option<Error> {
@@ -273,21 +289,25 @@ impl World {
             self.victim_version = self.unread[..end].to_vec();
             self.unread.drain(..end + 2);
         }
+        let mut at = 0;
         while let Opened::Packet { payload, len } =
-            self.opener.open(&mut self.unread, 1 << 20).unwrap()
+            self.opener.open(&mut self.unread[at..], 1 << 20).unwrap()
         {
-            let payload = self.unread[payload].to_vec();
-            self.unread.drain(..len);
+            let payload = self.unread[at..][payload].to_vec();
+            at += len;
             match payload[0] {
                 20 => self.victim_kexinit.clone_from(&payload),
                 21 => {
-                    self.opener = self.next_opener.take().expect("keys for NEWKEYS");
+                    // Not before it is counted.
+                    let next = self.next_opener.take().expect("keys for NEWKEYS");
+                    self.opener = next.follow(&self.opener, self.offer.strict);
                 }
                 31 => self.replied(&payload),
                 _ => {}
             }
             self.heard.push(payload);
         }
+        self.unread.drain(..at);
     }
 
     /// The first KEXINIT of the hostile peer, or a later one.
@@ -311,14 +331,15 @@ impl World {
         }
         let kex = kex.join(",");
         let one = NameList::new;
+        let (cipher, mac) = self.offer.protection;
         let kexinit = KexInit {
             cookie: [9; 16],
             kex_algorithms: one(&kex),
             server_host_key_algorithms: one("ssh-ed25519"),
-            encryption_algorithms_client_to_server: one("aes128-gcm@openssh.com"),
-            encryption_algorithms_server_to_client: one("aes128-gcm@openssh.com"),
-            mac_algorithms_client_to_server: one("hmac-sha2-256"),
-            mac_algorithms_server_to_client: one("hmac-sha2-256"),
+            encryption_algorithms_client_to_server: one(cipher.name()),
+            encryption_algorithms_server_to_client: one(cipher.name()),
+            mac_algorithms_client_to_server: one(mac.name()),
+            mac_algorithms_server_to_client: one(mac.name()),
             compression_algorithms_client_to_server: one("none"),
             compression_algorithms_server_to_client: one("none"),
             languages_client_to_server: NameList::default(),
@@ -403,12 +424,12 @@ impl World {
     fn finish(&mut self, hash: Digest, secret: &crate::crypto::agree::SharedSecret) {
         let id = *self.session_id.get_or_insert(hash);
         let source = KeySource::new(Kex::Curve25519Sha256, secret, hash, id);
+        let negotiated = self.offer.negotiated();
         let keys = match self.side {
-            Side::Client => source.server_to_client(&NEGOTIATED),
-            Side::Server => source.client_to_server(&NEGOTIATED),
+            Side::Client => source.server_to_client(&negotiated),
+            Side::Server => source.client_to_server(&negotiated),
         };
-        let opener = Opener::new(&keys).unwrap();
-        self.next_opener = Some(opener.follow(&self.opener, self.offer.strict));
+        self.next_opener = Some(Opener::new(&keys).unwrap());
         self.keys = Some((source, hash));
     }
 
@@ -422,9 +443,10 @@ impl World {
     /// The keys alone.
     pub(super) fn switch(&mut self) {
         let (source, _) = self.keys.as_ref().expect("an exchange");
+        let negotiated = self.offer.negotiated();
         let keys = match self.side {
-            Side::Client => source.client_to_server(&NEGOTIATED),
-            Side::Server => source.server_to_client(&NEGOTIATED),
+            Side::Client => source.client_to_server(&negotiated),
+            Side::Server => source.server_to_client(&negotiated),
         };
         let sequence = if self.offer.strict {
             0
@@ -484,6 +506,36 @@ impl World {
         id
     }
 
+    /// Time passes, and is over.
+    pub(super) fn wait(&mut self, time: Duration) {
+        self.now += time;
+        let now = self.now;
+        either!(&mut self.victim, conn => conn.handle_timeout(now));
+        self.carry();
+    }
+
+    /// What the victim hears goes on at this packet, on both sides.
+    pub(super) fn skip_in(&mut self, sequence: u32) {
+        either!(&mut self.victim, conn => {
+            skip(&mut conn.transport.opener, sequence);
+        });
+        self.out.skip_to(sequence);
+    }
+
+    /// What the victim says goes on at this packet, on both sides.
+    pub(super) fn skip_out(&mut self, sequence: u32) {
+        either!(&mut self.victim, conn => conn.out.skip_to(sequence));
+        skip(&mut self.opener, sequence);
+    }
+
+    /// The numbers of the next packet that the victim takes, and of the next that it sends.
+    pub(super) const fn sequences(&self) -> (u32, u32) {
+        either!(&self.victim, conn => (
+            conn.transport.opener.sequence(),
+            conn.out.sealer().sequence(),
+        ))
+    }
+
     /// The number of the packet that the hostile peer said last.
     pub(super) fn last_sequence(&self) -> u32 {
         self.out.sealer().sequence().wrapping_sub(1)
@@ -495,6 +547,10 @@ impl World {
         let last = self.heard.pop().expect("something was said");
         Disconnect::decode(&last).expect("a DISCONNECT").reason_code
     }
+}
+
+fn skip(opener: &mut Opener, sequence: u32) {
+    *opener = std::mem::replace(opener, Opener::plain()).at(sequence);
 }
 
 pub(super) fn password(user: &str, password: &str) -> Vec<u8> {

@@ -85,10 +85,7 @@ fn a_rejected_host_key_has_seen_no_password() {
     let Some(Error::Disconnected(said)) = pair.server.closed() else {
         panic!("{:?}", pair.server.closed());
     };
-    assert_eq!(
-        said.reason,
-        crate::error::DisconnectReason::HOST_KEY_NOT_VERIFIABLE
-    );
+    assert_eq!(said.reason, DisconnectReason::HOST_KEY_NOT_VERIFIABLE);
     pair.events();
     assert_eq!(pair.server_events, ["Disconnected"]);
 }
@@ -189,7 +186,7 @@ fn a_server_cannot_turn_one_method_into_another() {
         world.closed(),
         Some(Error::Peer(PeerError::Malformed { message: 60, .. }))
     ));
-    let reason = crate::error::DisconnectReason::PROTOCOL_ERROR.0;
+    let reason = DisconnectReason::PROTOCOL_ERROR.0;
     assert_eq!(world.disconnect_reason(), reason);
     assert!(world.numbers().is_empty());
     // PK_OK reads like a request to change the password, and is no reason to sign anything.
