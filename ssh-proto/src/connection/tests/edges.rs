@@ -44,7 +44,11 @@ fn heard(side: Side, bytes: &[u8]) -> Option<(Error, u32)> {
         return None;
     };
     assert_eq!(events, ["Disconnected"]);
-    // The last packet that it said.
+    Some((error, last_reason(&output)))
+}
+
+/// The reason of the DISCONNECT that is the last packet of an output in clear.
+pub(super) fn last_reason(output: &[u8]) -> u32 {
     let mut at = output.iter().position(|byte| *byte == b'\n').unwrap() + 1;
     let mut last: &[u8] = &[];
     while let Some(header) = output.get(at..at + 5) {
@@ -53,7 +57,7 @@ fn heard(side: Side, bytes: &[u8]) -> Option<(Error, u32)> {
         at = end;
     }
     let said = Disconnect::decode(last).expect("a DISCONNECT");
-    Some((error, said.reason_code))
+    said.reason_code
 }
 
 fn version_error(why: &'static str) -> Option<(Error, u32)> {

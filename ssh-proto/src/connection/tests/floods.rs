@@ -94,12 +94,16 @@ fn whatever_floods_in_behind_our_kexinit_what_waits_is_bounded() {
                 "{what}"
             );
             // Whoever does not answer our KEXINIT is cut off in time, whatever else was said.
-            let deadline = world.now + Duration::from_secs(30);
-            match &mut world.victim {
-                Victim::Client(client) => client.handle_timeout(deadline),
-                Victim::Server(server) => server.handle_timeout(deadline),
-            }
-            assert!(world.closed().is_some(), "{what}");
+            let (end, told) = match world.closed() {
+                None => (
+                    Error::TimedOut(Stage::KeyExchange),
+                    DisconnectReason::KEY_EXCHANGE_FAILED,
+                ),
+                Some(error) => (error, DisconnectReason::PROTOCOL_ERROR),
+            };
+            world.wait(Duration::from_secs(30));
+            assert_eq!(world.closed(), Some(end), "{what}");
+            assert_eq!(world.disconnect_reason(), told.0, "{what}");
         }
     }
 }

@@ -1,18 +1,26 @@
 //! Bounds of `limits.rs` that a whole connection keeps, each at its edge: the last that passes and the first that
 //! does not.
 
+use super::hostile::{Offer, World};
 use super::*;
+use crate::config::TransportConfig;
+use crate::connection::Connection;
+use crate::connection::role::Role;
 use crate::crypto::drbg::Drbg;
-use crate::msg::transport::{Disconnect, Ignore, KexInit};
-use crate::packet::output::Output;
+use crate::limits::Limits;
+use crate::log::LogLevel;
+use crate::msg::transport::{Debug, Disconnect, Ignore, KexInit};
 use crate::packet::sealer::Sealer;
+use crate::packet::sealer::Traffic;
 use crate::wire::NameList;
+
+const SIDES: [Side; 2] = [Side::Client, Side::Server];
 
 fn limit(what: &'static str) -> Option<Error> {
     Some(PeerError::Limit(what).into())
 }
 
-fn server(change: impl FnOnce(&mut crate::limits::Limits)) -> ServerConfig {
+fn server(change: impl FnOnce(&mut Limits)) -> ServerConfig {
     let mut config = ServerConfig::new(vec![host_key(KeyKind::Ed25519)]);
     change(&mut config.transport.limits);
     config
@@ -67,18 +75,64 @@ fn packet_len_before_auth() {
     );
 }
 
+/// A pair that has tried to log in. One of the two, the one that may be hurt, is configured so.
+fn configured(victim: Side, change: impl FnOnce(&mut TransportConfig)) -> Pair {
+    let mut client = ClientConfig::new();
+    let mut server = ServerConfig::new(vec![host_key(KeyKind::Ed25519)]);
+    change(match victim {
+        Side::Client => &mut client.transport,
+        Side::Server => &mut server.transport,
+    });
+    let mut pair = Pair::new(client, server);
+    pair.login();
+    pair
+}
+
+/// The same under these limits.
+fn logged_in(victim: Side, change: impl FnOnce(&mut Limits)) -> Pair {
+    configured(victim, |transport| change(&mut transport.limits))
+}
+
+/// What this side has received and sent with its present keys.
+const fn traffic(pair: &Pair, side: Side) -> (Traffic, Traffic) {
+    const fn of<R: Role>(connection: &Connection<R>) -> (Traffic, Traffic) {
+        let received = connection.transport.opener.traffic();
+        (received, connection.out.sealer().traffic())
+    }
+    match side {
+        Side::Client => of(&pair.client),
+        Side::Server => of(&pair.server),
+    }
+}
+
+#[track_caller]
+fn assert_limit(pair: &Pair, victim: Side, what: &'static str) {
+    pair.assert_ended(
+        victim,
+        PeerError::Limit(what),
+        DisconnectReason::PROTOCOL_ERROR,
+    );
+}
+
 #[test]
 fn packet_len() {
-    for (length, passes) in [
-        (256 * 1024 - 16, true),
-        (256 * 1024, true),
-        (256 * 1024 + 16, false),
-    ] {
-        let mut pair = Pair::default();
-        pair.login();
-        pair.client.out.transport(&Raw(&ignore(length - 10)));
-        pair.run(usize::MAX);
-        assert_eq!(pair.server.closed().is_none(), passes, "{length}");
+    for victim in SIDES {
+        for (length, passes) in [
+            (256 * 1024 - 16, true),
+            (256 * 1024, true),
+            (256 * 1024 + 16, false),
+        ] {
+            let mut pair = logged_in(victim, |_| {});
+            let peer = other(victim);
+            pair.out(peer).transport(&Raw(&ignore(length - 10)));
+            pair.run(usize::MAX);
+            if passes {
+                assert_eq!(pair.closed(victim), None, "{length}");
+            } else {
+                let error = PeerError::PacketLength(length as u32);
+                pair.assert_ended(victim, error, DisconnectReason::PROTOCOL_ERROR);
+            }
+        }
     }
 }
 
@@ -109,103 +163,174 @@ fn name_list_len() {
     assert_eq!(told(&[&kexinit(16 * 1024 + 1)]), limit("names in KEXINIT"));
 }
 
-/// What a server says when a client logs in under these limits.
-fn logged_in(change: impl FnOnce(&mut crate::limits::Limits)) -> (Option<Error>, Pair) {
-    let mut pair = Pair::new(ClientConfig::new(), server(change));
-    pair.login();
-    (pair.server.closed().cloned(), pair)
-}
-
 #[test]
 fn packets_before_auth() {
-    // KEXINIT, the value, NEWKEYS, SERVICE_REQUEST, the request.
-    assert_eq!(logged_in(|limits| limits.packets_before_auth = 5).0, None);
-    assert_eq!(
-        logged_in(|limits| limits.packets_before_auth = 4).0,
-        limit("traffic before authentication")
-    );
+    for (victim, packets) in [
+        // KEXINIT, the value, NEWKEYS, SERVICE_REQUEST, the request.
+        (Side::Server, 5),
+        // KEXINIT, the value, NEWKEYS, EXT_INFO, SERVICE_ACCEPT, SUCCESS.
+        (Side::Client, 6),
+    ] {
+        let pair = logged_in(victim, |limits| limits.packets_before_auth = packets);
+        assert_eq!(pair.closed(victim), None);
+        assert!(pair.client.is_authenticated());
+        let pair = logged_in(victim, |limits| limits.packets_before_auth = packets - 1);
+        assert_limit(&pair, victim, "traffic before authentication");
+    }
 }
 
 #[test]
 fn bytes_before_auth() {
-    let (_, pair) = logged_in(|_| {});
-    let line = pair.client_sent.iter().position(|&byte| byte == b'\n');
-    let packets = (pair.client_sent.len() - line.unwrap() - 1) as u64;
-    assert_eq!(
-        logged_in(|limits| limits.bytes_before_auth = packets).0,
-        None
-    );
-    assert_eq!(
-        logged_in(|limits| limits.bytes_before_auth = packets - 1).0,
-        limit("traffic before authentication")
-    );
+    for victim in SIDES {
+        let pair = logged_in(victim, |_| {});
+        let sent = match victim {
+            Side::Client => &pair.server_sent,
+            Side::Server => &pair.client_sent,
+        };
+        let line = sent.iter().position(|&byte| byte == b'\n').unwrap() + 1;
+        let packets = (sent.len() - line) as u64;
+        let pair = logged_in(victim, |limits| limits.bytes_before_auth = packets);
+        assert_eq!(pair.closed(victim), None);
+        assert!(pair.client.is_authenticated());
+        let pair = logged_in(victim, |limits| limits.bytes_before_auth = packets - 1);
+        assert_limit(&pair, victim, "traffic before authentication");
+    }
 }
 
 #[test]
 fn idle_messages() {
-    // IGNORE, UNIMPLEMENTED, DEBUG, USERAUTH_REQUEST when the user is authenticated, and a number that nobody knows.
-    let kinds: [&[u8]; 5] = [
+    // IGNORE, UNIMPLEMENTED, DEBUG, PONG for no PING, a number that nobody knows, and to a server USERAUTH_REQUEST when the
+    // user is authenticated.
+    let kinds: [&[u8]; 6] = [
         b"\x02\0\0\0\0",
         b"\x03\0\0\0\0",
         b"\x04\0\0\0\0\0\0\0\0\0",
-        b"\x32",
+        b"\xc1\0\0\0\0",
         b"\xc8",
+        b"\x32",
     ];
-    for kind in kinds {
-        let (_, mut pair) = logged_in(|limits| limits.idle_messages = 10);
-        // New keys have seen no traffic that would allow for more.
-        pair.client.rekey(pair.now).unwrap();
-        pair.run(usize::MAX);
-        for _ in 0..10 {
-            pair.client.out.transport(&Raw(kind));
+    for victim in SIDES {
+        let peer = other(victim);
+        for kind in kinds {
+            if victim == Side::Client && kind[0] == 50 {
+                continue;
+            }
+            let mut pair = logged_in(victim, |limits| limits.idle_messages = 10);
+            // New keys have seen no traffic that would allow for more.
+            pair.rekey(peer);
+            for _ in 0..10 {
+                pair.out(peer).transport(&Raw(kind));
+            }
+            pair.run(usize::MAX);
+            assert_eq!(pair.closed(victim), None, "{kind:?}");
+            assert!(traffic(&pair, victim).0.bytes < 900);
+            pair.out(peer).transport(&Raw(kind));
+            pair.run(usize::MAX);
+            assert_limit(&pair, victim, "messages without effect");
         }
-        pair.run(usize::MAX);
-        assert_eq!(pair.server.closed(), None);
-        assert!(pair.server.transport.opener.traffic().bytes < 900);
-        pair.client.out.transport(&Raw(kind));
-        pair.run(usize::MAX);
-        assert_eq!(
-            pair.server.closed().cloned(),
-            limit("messages without effect")
-        );
     }
 }
 
 #[test]
 fn cheap_rekeys() {
-    let (_, mut pair) = logged_in(|limits| limits.cheap_rekeys = 2);
-    for _ in 0..2 {
-        pair.client.rekey(pair.now).unwrap();
-        pair.run(usize::MAX);
-        assert_eq!(pair.server.closed(), None);
+    for victim in SIDES {
+        let peer = other(victim);
+        let mut pair = logged_in(victim, |limits| limits.cheap_rekeys = 2);
+        for _ in 0..2 {
+            pair.rekey(peer);
+            assert_eq!(pair.closed(victim), None);
+        }
+        pair.now += Duration::from_secs(10);
+        pair.rekey(peer);
+        assert_eq!(pair.closed(victim), None, "time makes it dear");
+        pair.rekey(peer);
+        let what = "key exchanges that follow one another too fast";
+        assert_limit(&pair, victim, what);
     }
-    pair.now += Duration::from_secs(10);
-    pair.client.rekey(pair.now).unwrap();
-    pair.run(usize::MAX);
-    assert_eq!(pair.server.closed(), None, "time makes it dear");
-    pair.client.rekey(pair.now).unwrap();
-    pair.run(usize::MAX);
-    assert_eq!(
-        pair.server.closed().cloned(),
-        limit("key exchanges that follow one another too fast")
-    );
 }
 
 #[test]
 fn text_len() {
-    for (len, kept) in [(4_095, 4_095), (4_096, 4_096), (4_097, 4_096)] {
-        let (_, mut pair) = logged_in(|_| {});
-        pair.client.out.transport(&Disconnect {
-            reason_code: 11,
-            description: &vec![b'x'; len],
-            language_tag: b"",
-        });
-        pair.run(usize::MAX);
-        let Some(Error::Disconnected(said)) = pair.server.closed() else {
-            panic!("{:?}", pair.server.closed());
-        };
-        assert_eq!(said.description.len(), kept);
+    for victim in SIDES {
+        for (len, kept) in [(4_095, 4_095), (4_096, 4_096), (4_097, 4_096)] {
+            let mut pair = configured(victim, |transport| transport.log = LogLevel::Debug);
+            let text = vec![b'x'; len];
+            pair.out(other(victim)).transport(&Debug {
+                always_display: true,
+                message: &text,
+                language_tag: b"",
+            });
+            pair.out(other(victim)).transport(&Disconnect {
+                reason_code: 11,
+                description: &text,
+                language_tag: b"",
+            });
+            pair.run(usize::MAX);
+            let Some(Error::Disconnected(said)) = pair.closed(victim) else {
+                panic!("{:?}", pair.closed(victim));
+            };
+            assert_eq!(said.description.len(), kept);
+            let records = std::iter::from_fn(|| match victim {
+                Side::Client => pair.client.poll_log(),
+                Side::Server => pair.server.poll_log(),
+            });
+            let debug: Vec<usize> = records
+                .filter_map(|record| Some(record.text.strip_prefix("the peer says: ")?.len()))
+                .collect();
+            assert_eq!(debug, [kept]);
+        }
     }
+}
+
+/// A request to log in that proves nothing.
+fn request(method: &str, fields: &[u8]) -> Vec<u8> {
+    let mut payload = vec![50];
+    let mut writer = Writer::new(&mut payload);
+    writer.string(b"alice").string(b"ssh-connection");
+    writer.string(method.as_bytes()).bytes(fields);
+    payload
+}
+
+/// A server that was asked for the service: the first of all requests.
+fn listening() -> World {
+    let mut world = World::new(Side::Server, Offer::STRICT);
+    world.exchange();
+    world.ask_service();
+    world.forget();
+    world
+}
+
+/// So many of these are answered with FAILURE, and one more ends the connection.
+#[track_caller]
+fn assert_last(request: &[u8], count: usize, error: PeerError, told: DisconnectReason) {
+    let mut world = listening();
+    for _ in 0..count {
+        world.say(request);
+        assert_eq!(world.closed(), None);
+        assert_eq!(world.numbers(), [51]);
+    }
+    world.say(request);
+    // A refusal waits for its time.
+    world.wait(Duration::ZERO);
+    assert_eq!(world.closed(), Some(error.into()));
+    assert_eq!(world.disconnect_reason(), told.0);
+    assert!(world.heard.is_empty());
+    assert_eq!(world.events, ["Disconnected"]);
+}
+
+#[test]
+fn what_a_server_says_to_those_who_try_too_often() {
+    let no_more = DisconnectReason::NO_MORE_AUTH_METHODS_AVAILABLE;
+    let too_many = PeerError::TooManyAuthFailures;
+    // The sixth failure.
+    assert_last(&request("hostbased", b""), 5, too_many, no_more);
+    // A query about a key of a kind that nobody knows.
+    let query = request("publickey", b"\0\0\0\0\x01x\0\0\0\x01x");
+    assert_last(&query, 20, too_many, no_more);
+    // The request for the service was the first of 128.
+    let requests = PeerError::Limit("authentication requests");
+    let error = DisconnectReason::PROTOCOL_ERROR;
+    assert_last(&request("none", b""), 127, requests, error);
 }
 
 #[test]
@@ -266,34 +391,58 @@ fn deadlines() {
 
 #[test]
 fn rekey_limits() {
-    // Bytes and packets of either direction, as they are counted on the wire.
-    let rekeyed = |bytes: u64, packets: u64| {
-        let mut config = server(|_| {});
-        config.transport.rekey.bytes = bytes;
-        config.transport.rekey.packets = packets;
-        let mut pair = Pair::new(ClientConfig::new(), config);
-        pair.login();
-        let before = pair.server.transport.opener.traffic();
-        for _ in 0..10 {
-            pair.client.ignore(10_000).unwrap();
-            pair.run(usize::MAX);
+    // Bytes and packets of either direction, as they are counted on the wire: whoever talks, the one with the limits starts.
+    for owner in SIDES {
+        for talker in SIDES {
+            let talked = |bytes: u64, packets: u64| {
+                let mut pair = configured(owner, |transport| {
+                    transport.rekey.bytes = bytes;
+                    transport.rekey.packets = packets;
+                });
+                for _ in 0..10 {
+                    match talker {
+                        Side::Client => pair.client.ignore(10_000).unwrap(),
+                        Side::Server => pair.server.ignore(10_000).unwrap(),
+                    }
+                    pair.run(usize::MAX);
+                }
+                pair
+            };
+            let rekeyed = |bytes: u64, packets: u64| {
+                let pair = talked(bytes, packets);
+                assert_eq!(pair.closed(owner), None);
+                let events = match owner {
+                    Side::Client => &pair.client_events,
+                    Side::Server => &pair.server_events,
+                };
+                events.iter().any(|event| event == "Rekeyed")
+            };
+            let (received, sent) = traffic(&talked(u64::MAX, u64::MAX), owner);
+            let (most, other) = if owner == talker {
+                (sent, received)
+            } else {
+                (received, sent)
+            };
+            assert!(most.bytes > 100_000 && other.bytes < 10_000);
+            assert!(most.packets > other.packets);
+            assert!(!rekeyed(u64::MAX, u64::MAX));
+            assert!(!rekeyed(most.bytes + 1, u64::MAX));
+            assert!(rekeyed(most.bytes, u64::MAX));
+            assert!(!rekeyed(u64::MAX, most.packets + 1));
+            assert!(rekeyed(u64::MAX, most.packets));
         }
-        let traffic = pair.server.transport.opener.traffic();
-        let changed = pair.server_events.iter().any(|event| event == "Rekeyed");
-        (changed, before, traffic)
-    };
-    let (changed, _, traffic) = rekeyed(u64::MAX, u64::MAX);
-    assert!(!changed);
-    assert!(!rekeyed(traffic.bytes + 1, u64::MAX).0);
-    assert!(rekeyed(traffic.bytes, u64::MAX).0);
-    assert!(!rekeyed(u64::MAX, traffic.packets + 1).0);
-    assert!(rekeyed(u64::MAX, traffic.packets).0);
+    }
 
     let mut pair = Pair::default();
     pair.login();
     let at = pair.now + Duration::from_secs(3_600);
-    pair.server.handle_timeout(at - Duration::from_nanos(1));
+    let early = at - Duration::from_nanos(1);
+    pair.server.handle_timeout(early);
     assert!(!pair.server.transport.is_exchanging());
     pair.server.handle_timeout(at);
     assert!(pair.server.transport.is_exchanging());
+    pair.client.handle_timeout(early);
+    assert!(!pair.client.transport.is_exchanging());
+    pair.client.handle_timeout(at);
+    assert!(pair.client.transport.is_exchanging());
 }

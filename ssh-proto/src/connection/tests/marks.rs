@@ -1,8 +1,9 @@
 //! The bounds of `limits.rs` that nobody sets, at their edges: marks of the output, PING, EXT_INFO.
 
+use super::hostile::{Offer, World};
 use super::*;
 use crate::crypto::drbg::Drbg;
-use crate::error::Misuse;
+use crate::error::{DisconnectReason, Misuse};
 use crate::limits::{
     DATA_MARK, EXT_INFO_LEN, OWN_HELD_MARK, PACKET_DATA_LEN, PING_LEN, REPLY_MARK,
     REPLY_MARK_BEFORE_AUTH, REQUEST_MARK, RESUME_MARK, RESUME_MARK_BEFORE_AUTH,
@@ -11,6 +12,7 @@ use crate::msg::Rest;
 use crate::msg::transport::{ExtInfo, Ping, Pong};
 use crate::packet::output::Output;
 use crate::packet::sealer::Sealer;
+use crate::wire::Malformed;
 
 /// An output in which so many bytes wait.
 fn waiting(len: usize) -> Output {
@@ -122,6 +124,16 @@ fn our_own_messages_behind_a_key_exchange_stop_above_their_mark() {
     }
 }
 
+/// What is too much ends the connection, and what is not does nothing.
+#[track_caller]
+fn assert_ends(pair: &Pair, victim: Side, passes: bool, error: PeerError) {
+    if passes {
+        assert_eq!(pair.closed(victim), None);
+    } else {
+        pair.assert_ended(victim, error, DisconnectReason::PROTOCOL_ERROR);
+    }
+}
+
 #[test]
 fn a_ping_is_answered_up_to_its_length() {
     for (len, passes) in around(PING_LEN) {
@@ -145,17 +157,24 @@ fn a_ping_is_answered_up_to_its_length() {
         // The peer's.
         pair.client.out.transport(&Ping { data: &data });
         pair.run(usize::MAX);
-        let limit = PeerError::Limit("data of PING").into();
-        assert_eq!(pair.server.closed(), (!passes).then_some(&limit), "{len}");
+        assert_ends(
+            &pair,
+            Side::Server,
+            passes,
+            PeerError::Limit("data of PING"),
+        );
         // The peer's answer.
         let mut pair = Pair::default();
         pair.login();
         pair.client.ping(b"x", pair.now).unwrap();
         pair.server.out.transport(&Pong { data: &data });
-        let bytes = pair.server.output().to_vec();
-        pair.client.handle_bytes(&bytes, pair.now);
-        let limit = PeerError::Limit("data of PONG").into();
-        assert_eq!(pair.client.closed(), (!passes).then_some(&limit), "{len}");
+        pair.run(usize::MAX);
+        assert_ends(
+            &pair,
+            Side::Client,
+            passes,
+            PeerError::Limit("data of PONG"),
+        );
     }
 }
 
@@ -173,29 +192,60 @@ fn ext_info(len: usize) -> Vec<u8> {
     payload
 }
 
+/// An EXT_INFO with so many entries.
+fn entries(nr_extensions: usize) -> Vec<u8> {
+    let mut extensions = Vec::new();
+    for _ in 0..nr_extensions {
+        Writer::new(&mut extensions).string(b"x").string(b"");
+    }
+    ExtInfo {
+        nr_extensions: nr_extensions as u32,
+        extensions: Rest(&extensions),
+    }
+    .to_payload()
+}
+
+/// These packets are the first behind the keys; the error that they end the connection with, or none.
+#[track_caller]
+fn assert_greeted(side: Side, payloads: &[Vec<u8>], error: Option<PeerError>) {
+    let mut world = World::new(side, Offer::STRICT);
+    world.exchange();
+    for payload in payloads {
+        assert_eq!(world.closed(), None);
+        world.say(payload);
+    }
+    assert_eq!(world.closed(), error.map(Error::from));
+    if error.is_some() {
+        let reason = DisconnectReason::PROTOCOL_ERROR.0;
+        assert_eq!(world.disconnect_reason(), reason);
+    } else {
+        world.ask_service();
+    }
+}
+
 #[test]
 fn an_ext_info_is_read_up_to_its_length_and_only_two_of_them() {
-    // The server has let nobody in yet, and has sent one EXT_INFO.
-    let logging_in = || {
-        let mut pair = Pair::default();
-        _ = pair.attempt(Credential::password("p"));
-        pair
-    };
-    for (len, passes) in around(EXT_INFO_LEN) {
-        let mut pair = logging_in();
-        pair.server.out.transport(&Raw(&ext_info(len)));
-        pair.carry(usize::MAX);
-        assert_eq!(pair.client.closed().is_none(), passes, "{len}");
-    }
-    let mut pair = logging_in();
-    pair.server.out.transport(&Raw(&ext_info(20)));
-    pair.carry(usize::MAX);
-    assert_eq!(pair.client.closed(), None);
-    pair.server.out.transport(&Raw(&ext_info(20)));
-    pair.carry(usize::MAX);
-    let third = PeerError::UnexpectedMessage {
+    let too_much = PeerError::Malformed {
         message: 7,
-        stage: Stage::Authentication,
+        field: "nr_extensions",
+        problem: Malformed::TooLong,
     };
-    assert_eq!(pair.client.closed(), Some(&third.into()));
+    for side in [Side::Client, Side::Server] {
+        for (len, passes) in around(EXT_INFO_LEN) {
+            assert_greeted(side, &[ext_info(len)], (!passes).then_some(too_much));
+        }
+        for (count, passes) in around(64) {
+            assert_greeted(side, &[entries(count)], (!passes).then_some(too_much));
+        }
+        // A server's two, and a client's only one.
+        let one_more = PeerError::UnexpectedMessage {
+            message: 7,
+            stage: Stage::Authentication,
+        };
+        let most = if side == Side::Client { 2 } else { 1 };
+        let said = vec![ext_info(20); most];
+        assert_greeted(side, &said, None);
+        let said = vec![ext_info(20); most + 1];
+        assert_greeted(side, &said, Some(one_more));
+    }
 }

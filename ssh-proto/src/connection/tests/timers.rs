@@ -1,7 +1,11 @@
 //! Time: deadlines, keepalive, what they count and what they do not.
 
+use super::edges::last_reason;
+use super::hostile::{Offer, Victim, World};
 use super::*;
 use crate::config::Keepalive;
+use crate::connection::Connection;
+use crate::connection::role::Role;
 
 fn seconds(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
@@ -129,42 +133,105 @@ fn each_of_two_exchanges_in_a_row_has_its_own_time() {
     pair.server.handle_timeout(pair.now);
     assert_eq!(pair.server.closed(), None);
     pair.server.handle_timeout(pair.now + seconds(1));
-    assert_eq!(
-        pair.server.closed(),
-        Some(&Error::TimedOut(Stage::KeyExchange))
+    pair.run(usize::MAX);
+    pair.assert_ended(
+        Side::Server,
+        Error::TimedOut(Stage::KeyExchange),
+        DisconnectReason::KEY_EXCHANGE_FAILED,
     );
+}
+
+/// Both roles with these bytes heard: a nanosecond before the deadline nothing has happened, and then it has ended with
+/// this error and says so.
+#[track_caller]
+fn assert_late(heard: &[u8], after: u64, stage: Stage, told: DisconnectReason) {
+    let moment = Duration::from_nanos(1);
+    for side in [Side::Client, Side::Server] {
+        let mut pair = Pair::default();
+        let at = pair.now + seconds(after);
+        let outcome = match side {
+            Side::Client => late(&mut pair.client, heard, [pair.now, at - moment, at]),
+            Side::Server => late(&mut pair.server, heard, [pair.now, at - moment, at]),
+        };
+        let (early, ended, output) = outcome;
+        assert_eq!(early, None, "{side:?}");
+        assert_eq!(ended, Some(Error::TimedOut(stage)), "{side:?}");
+        assert_eq!(last_reason(&output), told.0, "{side:?}");
+    }
+}
+
+/// How a connection stands at the second and the third of these times, and what it has said.
+fn late<R: Role>(
+    connection: &mut Connection<R>,
+    heard: &[u8],
+    [now, early, at]: [Instant; 3],
+) -> (Option<Error>, Option<Error>, Vec<u8>) {
+    connection.handle_bytes(heard, now);
+    connection.handle_timeout(early);
+    let before = connection.closed().cloned();
+    connection.handle_timeout(at);
+    let ended = connection.closed().cloned();
+    (before, ended, connection.output().to_vec())
 }
 
 #[test]
 fn each_stage_has_its_deadline() {
-    let mut pair = Pair::default();
-    pair.client.handle_timeout(pair.now + seconds(14));
-    assert_eq!(pair.client.closed(), None);
-    let at = pair.client.poll_timeout().unwrap();
-    pair.client.handle_timeout(at);
-    assert_eq!(
-        pair.client.closed(),
-        Some(&Error::TimedOut(Stage::VersionExchange))
-    );
+    let by_application = DisconnectReason::BY_APPLICATION;
+    let failed = DisconnectReason::KEY_EXCHANGE_FAILED;
+    assert_late(b"", 15, Stage::VersionExchange, by_application);
+    assert_late(b"SSH-2.0-x\r\n", 30, Stage::KeyExchange, failed);
 
-    let mut pair = Pair::default();
-    pair.client.handle_bytes(b"SSH-2.0-x\r\n", pair.now);
-    pair.client.handle_timeout(pair.now + seconds(30));
-    assert_eq!(
-        pair.client.closed(),
-        Some(&Error::TimedOut(Stage::KeyExchange))
-    );
+    // A server's from the first byte on, a client's from when it may log in.
+    for side in [Side::Client, Side::Server] {
+        let mut world = World::new(side, Offer::STRICT);
+        world.wait(seconds(1));
+        world.exchange();
+        world.ask_service();
+        world.forget();
+        let left = if side == Side::Server { 119 } else { 120 };
+        world.wait(seconds(left) - Duration::from_nanos(1));
+        assert_eq!(world.closed(), None, "{side:?}");
+        world.wait(Duration::from_nanos(1));
+        let late = Error::TimedOut(Stage::Authentication);
+        assert_eq!(world.closed(), Some(late), "{side:?}");
+        assert_eq!(world.disconnect_reason(), by_application.0);
+        assert_eq!(world.events, ["Disconnected"]);
+    }
 
-    let mut pair = Pair::default();
-    pair.run(usize::MAX);
-    assert_eq!(pair.server_events, Vec::<String>::new());
-    pair.server.handle_timeout(pair.now + seconds(119));
-    assert_eq!(pair.server.closed(), None);
-    pair.server.handle_timeout(pair.now + seconds(120));
-    assert_eq!(
-        pair.server.closed(),
-        Some(&Error::TimedOut(Stage::Authentication))
-    );
+    // A later exchange that the peer begins and does not end, and one that it does not answer.
+    for side in [Side::Client, Side::Server] {
+        for ours in [true, false] {
+            let mut world = World::open(side, Offer::STRICT);
+            match (&mut world.victim, ours) {
+                (Victim::Client(client), true) => client.rekey(world.now).unwrap(),
+                (Victim::Server(server), true) => server.rekey(world.now).unwrap(),
+                (_, false) => world.say_kexinit(false),
+            }
+            world.wait(seconds(30) - Duration::from_nanos(1));
+            assert_eq!(world.closed(), None, "{side:?}");
+            world.wait(Duration::from_nanos(1));
+            let late = Error::TimedOut(Stage::KeyExchange);
+            assert_eq!(world.closed(), Some(late), "{side:?}");
+            assert_eq!(world.disconnect_reason(), failed.0);
+            assert_eq!(world.events, ["Disconnected"]);
+        }
+    }
+
+    // A connection that nobody uses.
+    for side in [Side::Client, Side::Server] {
+        let mut world = World::with(side, Offer::STRICT, |transport| {
+            transport.deadlines.idle = Some(seconds(60));
+        });
+        world.exchange();
+        world.ask_service();
+        world.log_in();
+        world.forget();
+        world.wait(seconds(60) - Duration::from_nanos(1));
+        assert_eq!(world.closed(), None, "{side:?}");
+        world.wait(Duration::from_nanos(1));
+        assert_eq!(world.closed(), Some(Error::TimedOut(Stage::Idle)));
+        assert_eq!(world.disconnect_reason(), by_application.0);
+    }
 }
 
 #[test]
@@ -236,6 +303,6 @@ fn a_peer_that_answers_nothing_is_dead_to_the_nanosecond() {
     assert!(matches!(
         pair.server.closed(),
         Some(Error::Disconnected(said))
-            if said.reason == crate::error::DisconnectReason::CONNECTION_LOST
+            if said.reason == DisconnectReason::CONNECTION_LOST
     ));
 }
