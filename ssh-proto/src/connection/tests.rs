@@ -1,7 +1,9 @@
 mod advisories;
 mod bytes;
 mod cuts;
+mod defaults;
 mod edges;
+mod flips;
 mod floods;
 mod hostile;
 mod legality;
