@@ -180,7 +180,8 @@ impl ClientOptions {
     }
 
     /// Log records, as many as [`TransportConfig::log`](ssh_proto::config::TransportConfig::log) asks for. Called by
-    /// whichever thread works for the connection, one at a time.
+    /// whichever thread works for the connection, one at a time. That thread may be the one that reads: the callback must
+    /// not wait for the server.
     #[must_use]
     pub fn on_log(mut self, callback: impl FnMut(&LogRecord) + Send + 'static) -> Self {
         self.log = Some(Box::new(callback));

@@ -95,7 +95,8 @@ impl ServerOptions {
     }
 
     /// Log records of all connections, as many as
-    /// [`TransportConfig::log`](ssh_proto::config::TransportConfig::log) asks for.
+    /// [`TransportConfig::log`](ssh_proto::config::TransportConfig::log) asks for. The thread that calls may be the one that
+    /// reads: the callback must not wait for the client.
     #[must_use]
     pub fn on_log(
         mut self,
