@@ -47,16 +47,12 @@ fn flat<R: Usual>(
         }
     }
     let after = settled(peer);
-    // What was made outside and is freed inside would hide what is not freed.
-    assert!(
-        before > 0 && after > 0,
-        "{name}: {before} and {after} bytes"
-    );
     let peak = peer.cost.usage().peak;
     println!("{name}: {before} bytes, {after} after {times} times, never more than {peak}");
     // What the threads of the tests themselves allocate meanwhile is counted as well.
+    // Less would say that what is made outside is freed within, and hides what is not freed.
     assert!(
-        after <= before + 16 * 1024,
+        before.abs_diff(after) <= 16 * 1024,
         "{name}: {before} bytes, and {after} after {times} times"
     );
 }
