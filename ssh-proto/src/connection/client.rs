@@ -45,7 +45,7 @@ impl Client {
         }
     }
 
-    /// Attempts to authenticate `user`. It may be called right after [`new`](Connection::new): the attempt waits for
+    /// Attempts to authenticate `user`. It may be called right after [`new`](Self::new): the attempt waits for
     /// the key exchange and the verdict on the host key. One attempt at a time; its outcome is an event.
     pub fn authenticate(
         &mut self,
