@@ -1,4 +1,5 @@
-//! The facade: every public method of a connection. Each only delegates: to the spine, or to the layer it is about.
+//! The facade: the public methods of a connection that both roles have; those of one role are in `client` and `server`. Each
+//! only delegates: to the spine, or to the layer it is about.
 
 mod client;
 pub(crate) mod cx;
