@@ -6,6 +6,8 @@ mod edges;
 mod flips;
 mod floods;
 mod hostile;
+mod learned;
+mod learner;
 mod legality;
 mod limits;
 mod marks;

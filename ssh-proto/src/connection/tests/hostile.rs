@@ -3,6 +3,7 @@
 //! that agrees to everything.
 
 use super::*;
+use crate::Secret;
 use crate::channel::{ChannelEvent, ChannelId, OpenChannel};
 use crate::connection::role::Side;
 use crate::crypto::agree::{Ephemeral, respond};
@@ -36,6 +37,7 @@ macro_rules! either {
         }
     };
 }
+pub(super) use either;
 
 /// What the hostile peer puts into its first KEXINIT.
 #[derive(Clone, Copy)]
@@ -101,6 +103,8 @@ pub(super) struct World {
     pub(super) events: Vec<String>,
     /// The payloads that the victim sent and nobody looked at.
     pub(super) heard: Vec<Vec<u8>>,
+    /// A client changes its password when it is asked to.
+    pub(super) changes_passwords: bool,
     /// Channels of the victim's own.
     pub(super) channels: Vec<ChannelId>,
     /// Packets that the hostile peer seals.
@@ -113,6 +117,8 @@ pub(super) struct World {
     host_key: Arc<PrivateKey>,
     victim_version: Vec<u8>,
     victim_kexinit: Vec<u8>,
+    /// KEX_ECDH_INIT of a client.
+    victim_init: Option<Vec<u8>>,
     kexinit: Vec<u8>,
     ephemeral: Option<(Ephemeral, Vec<u8>)>,
     /// The hash of the last exchange, its secret's keys, and the session's id.
@@ -158,6 +164,7 @@ impl World {
             now,
             events: Vec::new(),
             heard: Vec::new(),
+            changes_passwords: false,
             channels: Vec::new(),
             out: Output::new(Drbg::new(Seed::new([2; 32])), Sealer::plain(), 1 << 20),
             opener: Opener::plain(),
@@ -168,6 +175,7 @@ impl World {
             host_key: Arc::new(PrivateKey::generate(KeyKind::Ed25519, &[5; 32]).unwrap()),
             victim_version: Vec::new(),
             victim_kexinit: Vec::new(),
+            victim_init: None,
             kexinit: Vec::new(),
             ephemeral: None,
             keys: None,
@@ -239,8 +247,15 @@ impl World {
                         return;
                     };
                     let name = format!("{event:?}");
-                    if let ClientEvent::HostKeyOffered(offer) = event {
-                        client.accept_host_key(offer).unwrap();
+                    match event {
+                        ClientEvent::HostKeyOffered(offer) => {
+                            client.accept_host_key(offer).unwrap();
+                        }
+                        ClientEvent::PasswordChangeRequested(change) if self.changes_passwords => {
+                            let (old, new) = (Secret::from("secret"), Secret::from("new"));
+                            client.change_password(change, old, new).unwrap();
+                        }
+                        _ => {}
                     }
                     name
                 }
@@ -255,10 +270,13 @@ impl World {
                                 let round = crate::auth::PromptRound::new("", "")
                                     .with_prompt("Code: ", false);
                                 server.prompt(attempt, &round).unwrap();
+                            } else if attempt.user() == "eve" {
+                                server.refuse(attempt).unwrap();
                             } else {
                                 server.grant(attempt).unwrap();
                             }
                         }
+                        ServerEvent::KeyOffered(offer) => server.accept_key(offer).unwrap(),
                         ServerEvent::OpenRequested(request) => {
                             let id = server.accept_open(request, b"").unwrap();
                             self.channels.push(id);
@@ -302,6 +320,7 @@ impl World {
                     let next = self.next_opener.take().expect("keys for NEWKEYS");
                     self.opener = next.follow(&self.opener, self.offer.strict);
                 }
+                30 => self.victim_init = Some(payload.clone()),
                 31 => self.replied(&payload),
                 _ => {}
             }
@@ -357,6 +376,11 @@ impl World {
         &self.kexinit
     }
 
+    /// Whether there is something that [`method`](Self::method) can answer, or nothing is needed.
+    pub(super) const fn has_method(&self) -> bool {
+        matches!(self.side, Side::Client) || self.victim_init.is_some()
+    }
+
     /// The message of the method that this side sends.
     pub(super) fn method(&mut self) -> Vec<u8> {
         match self.side {
@@ -368,13 +392,7 @@ impl World {
                 init
             }
             Side::Server => {
-                let init = self
-                    .heard
-                    .iter()
-                    .rev()
-                    .find(|payload| payload[0] == 30)
-                    .expect("the client's value")
-                    .clone();
+                let init = self.victim_init.clone().expect("the client's value");
                 let q_c = KexEcdhInit::decode(&init).unwrap().q_c;
                 let (share, secret) = respond(Kex::Curve25519Sha256, q_c, &mut self.rng).unwrap();
                 let blob = self.host_key.public().blob().to_vec();
@@ -438,6 +456,15 @@ impl World {
         self.out.transport(&Raw(&[21]));
         self.switch();
         self.carry();
+    }
+
+    /// Whether there are keys to switch to.
+    pub(super) const fn has_keys(&self) -> bool {
+        self.keys.is_some()
+    }
+
+    pub(super) fn session_id(&self) -> &[u8] {
+        self.session_id.as_deref().unwrap_or_default()
     }
 
     /// The keys alone.

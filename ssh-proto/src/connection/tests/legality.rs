@@ -337,17 +337,12 @@ pub(super) fn well_formed(number: u8, world: &mut World) -> Vec<u8> {
         193 => Pong { data: b"x" }.to_payload(),
         // The values of a key exchange depend on what was said before.
         30 | 31 => {
-            let wanted = if number == 30 {
-                Side::Server
-            } else {
+            let speaker = if number == 30 {
                 Side::Client
+            } else {
+                Side::Server
             };
-            if world.victim_side() == wanted
-                && world
-                    .heard
-                    .iter()
-                    .any(|said| said[0] == 30 || wanted == Side::Server)
-            {
+            if world.victim_side() != speaker && world.has_method() {
                 world.method()
             } else {
                 vec![number, 0, 0, 0, 1, 7]

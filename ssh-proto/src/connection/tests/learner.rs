@@ -1,0 +1,373 @@
+//! Learns a state machine from outside: two words lead to the same state if nothing that is said after them is answered
+//! differently. Words are sorted by a tree of what tells them apart (Kearns and Vazirani), which grows by the shortest
+//! suffix of a word that was answered otherwise than the machine says (Rivest and Schapire).
+
+use std::collections::BTreeMap;
+
+/// Letters, by their place in the alphabet.
+pub(super) type Word = Vec<usize>;
+
+/// What comes of a letter.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Answer {
+    pub(super) text: String,
+    /// Nothing that is said afterwards is answered.
+    pub(super) is_end: bool,
+}
+
+/// Where a letter leads to.
+#[derive(Debug, Clone)]
+pub(super) struct Move {
+    pub(super) answer: Answer,
+    /// The state behind it. `None`: it is over.
+    pub(super) to: Option<usize>,
+}
+
+#[derive(Debug)]
+pub(super) struct State {
+    /// The first word that leads here.
+    pub(super) access: Word,
+    /// For each letter of the alphabet.
+    pub(super) moves: Vec<Move>,
+}
+
+impl State {
+    const fn behind(access: Word) -> Self {
+        Self {
+            access,
+            moves: Vec::new(),
+        }
+    }
+}
+
+/// State 0 is the first.
+#[derive(Debug)]
+pub(super) struct Machine {
+    pub(super) states: Vec<State>,
+}
+
+impl Machine {
+    /// The states behind each letter of a word, as far as it is answered.
+    fn run<'w>(&self, word: &'w [usize]) -> impl Iterator<Item = &Move> + use<'_, 'w> {
+        let mut state = Some(0);
+        word.iter().map_while(move |letter| {
+            let next = &self.states[state?].moves[*letter];
+            state = next.to;
+            Some(next)
+        })
+    }
+
+    /// Every move, with the state that it starts from and its letter.
+    pub(super) fn moves(&self) -> impl Iterator<Item = (usize, usize, &Move)> {
+        let states = self.states.iter().enumerate();
+        states.flat_map(|(from, state)| {
+            let moves = state.moves.iter().enumerate();
+            moves.map(move |(letter, to)| (from, letter, to))
+        })
+    }
+
+    /// The states that are reached without a move of that kind.
+    pub(super) fn reached_without(&self, cut: impl Fn(usize, &Move) -> bool) -> Vec<usize> {
+        let mut reached = vec![0];
+        let mut at = 0;
+        while let Some(state) = reached.get(at) {
+            at += 1;
+            for (letter, next) in self.states[*state].moves.iter().enumerate() {
+                if let Some(to) = next.to
+                    && !cut(letter, next)
+                    && !reached.contains(&to)
+                {
+                    reached.push(to);
+                }
+            }
+        }
+        reached
+    }
+}
+
+/// Tells states apart by what comes behind a suffix.
+#[derive(Debug)]
+enum Node {
+    State(usize),
+    Split {
+        suffix: Word,
+        children: Vec<(Vec<Answer>, usize)>,
+    },
+}
+
+pub(super) struct Learner<F> {
+    letters: usize,
+    /// Words that make sense.
+    phrases: Vec<Word>,
+    /// What comes of each letter of a word, up to the end.
+    ask: F,
+    /// What came of the last letter of each word that was asked.
+    known: BTreeMap<Word, Answer>,
+    /// The tree that sorts words into states, from node 0.
+    nodes: Vec<Node>,
+    machine: Machine,
+    random: Random,
+}
+
+impl<F: Fn(&[usize]) -> Vec<Answer>> Learner<F> {
+    pub(super) fn new(letters: usize, phrases: Vec<Word>, ask: F) -> Self {
+        Self {
+            letters,
+            phrases,
+            ask,
+            known: BTreeMap::new(),
+            nodes: vec![Node::State(0)],
+            machine: Machine {
+                states: vec![State::behind(Vec::new())],
+            },
+            random: Random(1),
+        }
+    }
+
+    /// The smallest machine that answers as the real one does, as far as words tell: each letter behind each phrase behind
+    /// each move, and so many at random.
+    pub(super) fn learn(mut self, words: usize) -> Machine {
+        self.complete();
+        loop {
+            let states = self.machine.states.len();
+            let mut state = 0;
+            while state < self.machine.states.len() {
+                for letter in 0..self.letters {
+                    let access = &self.machine.states[state].access;
+                    let word = [access, &[letter][..]].concat();
+                    for phrase in self.phrases.clone() {
+                        for next in 0..self.letters {
+                            self.check(&[&*word, &phrase, &[next]].concat());
+                        }
+                    }
+                }
+                state += 1;
+            }
+            for _ in 0..words {
+                let word = self.random.word(&self.machine, &self.phrases);
+                self.check(&word);
+            }
+            if self.machine.states.len() == states {
+                return self.machine;
+            }
+        }
+    }
+
+    /// The machine answers to a word as the real one does, or is told so.
+    fn check(&mut self, word: &[usize]) {
+        let answers = self.answers(word);
+        loop {
+            let differs = {
+                let mut expected = self.machine.run(word).map(|next| &next.answer);
+                (0..word.len()).find(|i| expected.next() != answers.get(*i))
+            };
+            let Some(last) = differs else {
+                return;
+            };
+            self.correct(&word[..=last]);
+        }
+    }
+
+    fn answers(&mut self, word: &[usize]) -> Vec<Answer> {
+        let mut answers = Vec::new();
+        for len in 1..=word.len() {
+            if !self.known.contains_key(&word[..len]) {
+                for (i, answer) in (self.ask)(word).into_iter().enumerate() {
+                    self.known.insert(word[..=i].to_vec(), answer);
+                }
+            }
+            let answer = self.known[&word[..len]].clone();
+            let is_end = answer.is_end;
+            answers.push(answer);
+            if is_end {
+                break;
+            }
+        }
+        answers
+    }
+
+    /// The state that a word leads to: a new one if nothing was answered like that before.
+    fn sift(&mut self, word: &[usize]) -> usize {
+        let mut node = 0;
+        loop {
+            let suffix = match &self.nodes[node] {
+                Node::State(state) => return *state,
+                Node::Split { suffix, .. } => suffix.clone(),
+            };
+            let behind = self.behind(word, &suffix);
+            let (new, state) = (self.nodes.len(), self.machine.states.len());
+            let Node::Split { children, .. } = &mut self.nodes[node] else {
+                unreachable!("it was one");
+            };
+            match children.iter().find(|(answers, _)| *answers == behind) {
+                Some((_, child)) => node = *child,
+                None => {
+                    children.push((behind, new));
+                    self.nodes.push(Node::State(state));
+                    self.machine.states.push(State::behind(word.to_vec()));
+                    return state;
+                }
+            }
+        }
+    }
+
+    fn behind(&mut self, word: &[usize], suffix: &[usize]) -> Vec<Answer> {
+        let mut answers = self.answers(&[word, suffix].concat());
+        answers.split_off(word.len())
+    }
+
+    /// Finds the moves that are not known.
+    fn complete(&mut self) {
+        let mut at = 0;
+        while let Some(state) = self.machine.states.get(at) {
+            let (access, letter) = (state.access.clone(), state.moves.len());
+            if letter == self.letters {
+                at += 1;
+                continue;
+            }
+            assert!(at < 1_000, "states without end, the last behind {access:?}");
+            let word = [&*access, &[letter]].concat();
+            let answer = self.answers(&word).pop().expect("a letter is answered");
+            let to = (!answer.is_end).then(|| self.sift(&word));
+            self.machine.states[at].moves.push(Move { answer, to });
+        }
+    }
+
+    /// The machine is wrong about the last letter of this word: a suffix of it tells two words apart that are taken to lead to
+    /// the same state.
+    fn correct(&mut self, word: &[usize]) {
+        let states: Vec<usize> = std::iter::once(0)
+            .chain(self.machine.run(word).map_while(|next| next.to))
+            .collect();
+        let mut last = |i: usize| {
+            let access = self.machine.states[states[i]].access.clone();
+            let answers = self.behind(&access, &word[i..]);
+            answers.get(word.len() - i - 1).cloned()
+        };
+        let wrong = last(word.len() - 1);
+        let right = (0..word.len() - 1).rev().find(|i| last(*i) != wrong);
+        let i = right.expect("what is asked twice is answered alike");
+        let (state, suffix) = (states[i + 1], word[i + 1..].to_vec());
+        let access = &self.machine.states[states[i]].access;
+        let access = [access, &word[i..=i]].concat();
+        self.split(state, access, suffix);
+    }
+
+    /// A word that was sorted into this state leads to another, as the suffix tells.
+    fn split(&mut self, state: usize, access: Word, suffix: Word) {
+        let old = self.machine.states[state].access.clone();
+        let new_state = self.machine.states.len();
+        let children = vec![
+            (self.behind(&old, &suffix), self.nodes.len()),
+            (self.behind(&access, &suffix), self.nodes.len() + 1),
+        ];
+        let split = Node::Split { suffix, children };
+        let is_it = |node: &Node| matches!(node, Node::State(known) if *known == state);
+        let node = self
+            .nodes
+            .iter()
+            .position(is_it)
+            .expect("each state has a leaf");
+        self.nodes[node] = split;
+        self.nodes
+            .extend([Node::State(state), Node::State(new_state)]);
+        self.machine.states.push(State::behind(access));
+        for from in 0..new_state {
+            for letter in 0..self.letters {
+                if self.machine.states[from].moves[letter].to == Some(state) {
+                    let word = [&*self.machine.states[from].access, &[letter]].concat();
+                    let to = self.sift(&word);
+                    self.machine.states[from].moves[letter].to = Some(to);
+                }
+            }
+        }
+        self.complete();
+    }
+}
+
+/// Words that go where something happens.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, bound: usize) -> usize {
+        // Knuth's MMIX.
+        self.0 = self
+            .0
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) as usize % bound
+    }
+
+    /// Parts of the phrases, and letters, mostly such that lead on.
+    fn word(&mut self, machine: &Machine, phrases: &[Word]) -> Word {
+        let mut word = Vec::new();
+        for _ in 0..=self.below(12) {
+            let state = match word.len() {
+                0 => Some(0),
+                _ => machine.run(&word).last().and_then(|next| next.to),
+            };
+            let Some(moves) = state.map(|state| &machine.states[state].moves) else {
+                break;
+            };
+            if self.below(2) == 0 {
+                let phrase = &phrases[self.below(phrases.len())];
+                word.extend(&phrase[..self.below(phrase.len() + 1)]);
+            } else if self.below(8) == 0 {
+                word.push(self.below(moves.len()));
+            } else {
+                let leads_on =
+                    |letter: &usize| moves[*letter].to.is_some_and(|to| Some(to) != state);
+                let letters: Vec<usize> = (0..moves.len()).filter(leads_on).collect();
+                if !letters.is_empty() {
+                    word.push(letters[self.below(letters.len())]);
+                }
+            }
+        }
+        word
+    }
+}
+
+/// A turnstile that counts coins to three, and breaks if it is pushed twice without one.
+fn turnstile(word: &[usize]) -> Vec<Answer> {
+    let mut coins = 0;
+    let mut pushed = false;
+    let mut answers = Vec::new();
+    for letter in word {
+        let text = match (letter, coins) {
+            (0, 0..3) => {
+                coins += 1;
+                "taken"
+            }
+            (0, _) => "full",
+            (_, 0) if pushed => "broken",
+            (_, 0) => "locked",
+            (_, _) => {
+                coins -= 1;
+                "open"
+            }
+        };
+        pushed = *letter == 1 && text == "locked";
+        answers.push(Answer {
+            text: text.to_owned(),
+            is_end: text == "broken",
+        });
+        if text == "broken" {
+            break;
+        }
+    }
+    answers
+}
+
+#[test]
+fn states_that_only_longer_words_tell_apart_are_found() {
+    let machine = Learner::new(2, vec![vec![], vec![0, 1]], turnstile).learn(10);
+    // 0, 1, 2, 3 coins, and none after a push.
+    assert_eq!(machine.states.len(), 5);
+    let ends: Vec<_> = machine
+        .moves()
+        .filter(|(_, _, next)| next.to.is_none())
+        .collect();
+    assert_eq!(ends.len(), 1);
+    let no_coin = machine.reached_without(|letter, _| letter == 0);
+    assert_eq!(no_coin.len(), 2);
+}
