@@ -9,6 +9,7 @@ use std::sync::{Arc, Condvar, Weak};
 use std::time::Instant;
 
 use mio::Waker;
+use ssh_proto::adapter::Attempts;
 use ssh_proto::{
     ChannelEvent, ChannelId, ChannelRequest, Connection, Draft, Misuse, Received, RequestId,
     RequestToken, Role, Stream, WriteError,
@@ -197,8 +198,8 @@ pub(crate) struct Core<R: Role> {
     at_limit: bool,
     pub(crate) channels: BTreeMap<ChannelId, ChannelState>,
     pub(crate) inbox: VecDeque<R::Event>,
-    /// An attempt to authenticate is with the server: its outcome will come, whoever is there to hear of it.
-    pub(crate) attempting: bool,
+    /// A client's attempts to authenticate.
+    pub(crate) attempts: Attempts,
     pub(crate) calls: VecDeque<Call<R>>,
     /// Global requests whose reply somebody waits for.
     pub(crate) replies: BTreeMap<RequestId, Option<Option<Vec<u8>>>>,
@@ -253,7 +254,7 @@ impl<R: Role> Core<R> {
             at_limit: false,
             channels: BTreeMap::new(),
             inbox: VecDeque::new(),
-            attempting: false,
+            attempts: Attempts::default(),
             calls: VecDeque::new(),
             replies: BTreeMap::new(),
             pings: 0,

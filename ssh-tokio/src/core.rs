@@ -9,6 +9,7 @@ use std::sync::{Mutex, MutexGuard};
 use std::task::{Context, Poll, Waker};
 use std::time::Instant;
 
+use ssh_proto::adapter::Attempts;
 use ssh_proto::error::DisconnectReason;
 use ssh_proto::{
     ChannelEvent, ChannelId, ChannelRequest, Connection, Draft, Misuse, OpenFailureReason,
@@ -115,8 +116,8 @@ pub(crate) struct Core<R: Role> {
     next_key: u64,
     pub(crate) channels: Table,
     pub(crate) inbox: VecDeque<R::Event>,
-    /// An attempt to authenticate is with the server: its outcome will come, whoever is there to hear of it.
-    pub(crate) attempting: bool,
+    /// A client's attempts to authenticate.
+    pub(crate) attempts: Attempts,
     pub(crate) calls: VecDeque<Call<R>>,
     /// The attendant is at a call, and looks for the next one by itself.
     attending: bool,
@@ -541,7 +542,7 @@ impl<R: Role> Shared<R> {
                 next_key: 0,
                 channels: Table::default(),
                 inbox: VecDeque::new(),
-                attempting: false,
+                attempts: Attempts::default(),
                 calls: VecDeque::new(),
                 attending: false,
                 replies: BTreeMap::new(),

@@ -285,29 +285,16 @@ impl Client {
     fn begin(&self, user: &str, credential: &Credential) -> Result<(), Error> {
         self.shared()
             .wait(Interest::Connection, None, "authentication", |core| {
-                // What is there concerns an attempt that ended with a panic of the caller's, but for banners.
                 let Core {
-                    inbox, attempting, ..
+                    conn,
+                    inbox,
+                    attempts,
+                    ..
                 } = core;
-                inbox.retain(|event| {
-                    let is_banner = matches!(event, ClientEvent::Banner(_));
-                    *attempting &= is_banner;
-                    is_banner
-                });
-                if core.attempting {
-                    return None;
-                }
-                match core
-                    .conn
-                    .authenticate(user, credential.clone(), Instant::now())
-                {
-                    Err(Misuse::Blocked) => None,
-                    Err(misuse) => Some(Err(core.refused(misuse))),
-                    Ok(()) => {
-                        core.attempting = true;
-                        Some(Ok(()))
-                    }
-                }
+                let begun = attempts.begin(inbox, || {
+                    conn.authenticate(user, credential.clone(), Instant::now())
+                })?;
+                Some(begun.map_err(|misuse| core.refused(misuse)))
             })?
     }
 
@@ -317,9 +304,8 @@ impl Client {
         answer: impl FnOnce(&mut ssh_proto::Client) -> Result<(), Misuse>,
     ) -> Result<(), Error> {
         self.shared().command(|core| {
-            answer(&mut core.conn)?;
-            core.attempting = true;
-            Ok(())
+            let Core { conn, attempts, .. } = core;
+            attempts.answer(|| answer(conn))
         })
     }
 }

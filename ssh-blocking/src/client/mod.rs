@@ -32,6 +32,9 @@ pub use options::{ClientOptions, HostKeyPolicy};
 /// It is a handle: clones, and threads that share one by reference, use the same connection. When the last handle is
 /// gone, channels included, the connection is closed.
 ///
+/// Attempts to authenticate wait for one another, so a callback that is called within one (a banner, a prompt, a signature)
+/// must not start another.
+///
 /// ```no_run
 /// use ssh_blocking::{Client, ClientOptions, HostKeyPolicy};
 ///
@@ -201,9 +204,7 @@ impl Client {
     ) -> Result<ClientEvent, Error> {
         self.shared()
             .wait(Interest::Connection, deadline, what, |core| {
-                let event = core.inbox.pop_front()?;
-                core.attempting &= matches!(event, ClientEvent::Banner(_));
-                Some(event)
+                core.attempts.next(&mut core.inbox)
             })
     }
 

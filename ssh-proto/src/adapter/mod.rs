@@ -4,6 +4,7 @@
 //! (`ssh_blocking::Error` is [`Error`]), so that code that deals with one adapter's errors and outcomes deals with
 //! all of them; an event loop of your own may use them or not.
 
+mod attempts;
 mod client;
 mod error;
 mod exit;
@@ -11,6 +12,7 @@ mod server;
 #[cfg(feature = "tracing")]
 mod spans;
 
+pub use attempts::Attempts;
 pub use client::{AuthOutcome, HostKeyPin, HostKeyRefused, SessionInfo, judge_host_key};
 pub use error::Error;
 pub use exit::ExitStatus;

@@ -7,7 +7,7 @@ use ssh_proto::key::{PrivateKey, PublicKey};
 use ssh_proto::{ClientEvent, Credential, Misuse, Prompts, Secret, SignatureRequest};
 
 use crate::BoxFuture;
-use crate::core::{Interest, now};
+use crate::core::{Core, Interest, now};
 use crate::waiters::Wish;
 use crate::{AuthOutcome, Error};
 
@@ -327,22 +327,17 @@ impl Client {
         let wish = Wish::STATE.and(Wish::ROOM);
         self.shared()
             .wait(Interest::Connection(wish), |core| {
-                // What is there concerns an attempt whose future was dropped.
-                while let Some(event) = core.inbox.pop_front() {
-                    core.attempting &= matches!(event, ClientEvent::Banner(_));
-                }
-                if core.attempting {
-                    return None;
-                }
-                match core.conn.authenticate(user, credential.clone(), now()) {
-                    Err(Misuse::Blocked) => None,
-                    // Why the connection has ended says more than that it has.
-                    Err(misuse) => Some(Err(core.over.clone().unwrap_or(Error::Misuse(misuse)))),
-                    Ok(()) => {
-                        core.attempting = true;
-                        Some(Ok(()))
-                    }
-                }
+                let Core {
+                    conn,
+                    inbox,
+                    attempts,
+                    over,
+                    ..
+                } = core;
+                let authenticate = || conn.authenticate(user, credential.clone(), now());
+                let begun = attempts.begin(inbox, authenticate)?;
+                // Why the connection has ended says more than that it has.
+                Some(begun.map_err(|misuse| over.clone().unwrap_or(Error::Misuse(misuse))))
             })
             .await?
     }
@@ -352,9 +347,7 @@ impl Client {
     async fn next_question(&self) -> Result<ClientEvent, Error> {
         self.shared()
             .wait(Interest::Connection(Wish::STATE), |core| {
-                let event = core.inbox.pop_front()?;
-                core.attempting &= matches!(event, ClientEvent::Banner(_));
-                Some(event)
+                core.attempts.next(&mut core.inbox)
             })
             .await
     }
@@ -365,10 +358,15 @@ impl Client {
         answer: impl FnOnce(&mut ssh_proto::Client) -> Result<(), Misuse>,
     ) -> Result<(), Error> {
         self.shared().act(|core| {
-            answer(&mut core.conn)
-                .map_err(|misuse| core.over.clone().unwrap_or(Error::Misuse(misuse)))?;
-            core.attempting = true;
-            Ok(())
+            let Core {
+                conn,
+                attempts,
+                over,
+                ..
+            } = core;
+            attempts
+                .answer(|| answer(conn))
+                .map_err(|misuse| over.clone().unwrap_or(Error::Misuse(misuse)))
         })
     }
 }
