@@ -134,18 +134,24 @@ fn both(change: impl FnOnce(ClientOptions) -> ClientOptions) -> Both {
 #[test]
 fn a_clients_answer_that_panics_ends_its_connection_only() {
     let bystander = both(|options| options);
-    for opens in [true, false] {
+    for asks in ["open", "channel request", "global request"] {
+        let kept = Mutex::new(Vec::new());
         let both = both(|options| {
             options
-                .on_channel_open(|_| panic!("the callback panics, as the test wants"))
+                .on_channel_open(move |pending| {
+                    assert_ne!(asks, "open", "the callback panics, as the test wants");
+                    kept.lock().unwrap().push(pending.accept().unwrap());
+                })
+                .check_channel_request(|_, _, _| panic!("the callback panics, as the test wants"))
                 .check_global_request(|_, _| panic!("the callback panics, as the test wants"))
         });
         let server = both.server.clone();
-        let asked = returns(move || {
-            if opens {
-                server.open_custom(OWN, b"").map(drop)
-            } else {
-                server.global_request(OWN, b"", true).map(drop)
+        let asked = returns(move || match asks {
+            "open" => server.open_custom(OWN, b"").map(drop),
+            "global request" => server.global_request(OWN, b"", true).map(drop),
+            _ => {
+                let (channel, _) = server.open_custom(OWN, b"").unwrap();
+                channel.request(OWN, b"", true)
             }
         });
         assert!(asked.is_err());

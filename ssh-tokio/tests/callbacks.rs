@@ -208,17 +208,25 @@ async fn both(
 #[tokio::test]
 async fn a_clients_answer_that_panics_ends_its_connection_only() {
     let (bystander, _, _) = both(|options| options).await;
-    for opens in [true, false] {
+    for asks in ["open", "channel request", "global request"] {
+        let kept = Mutex::new(Vec::new());
         let (client, theirs, server) = both(|options| {
             options
-                .on_channel_open(|_| panic!("the callback panics, as the test wants"))
+                .on_channel_open(move |pending| {
+                    assert_ne!(asks, "open", "the callback panics, as the test wants");
+                    kept.lock().unwrap().push(pending.accept().unwrap());
+                })
+                .check_channel_request(|_, _, _| panic!("the callback panics, as the test wants"))
                 .check_global_request(|_, _| panic!("the callback panics, as the test wants"))
         })
         .await;
-        let asked = if opens {
-            soon(theirs.open_custom(OWN, b"")).await.map(drop)
-        } else {
-            soon(theirs.global_request(OWN, b"", true)).await.map(drop)
+        let asked = match asks {
+            "open" => soon(theirs.open_custom(OWN, b"")).await.map(drop),
+            "global request" => soon(theirs.global_request(OWN, b"", true)).await.map(drop),
+            _ => {
+                let (channel, _) = soon(theirs.open_custom(OWN, b"")).await.unwrap();
+                soon(channel.request(OWN, b"", true)).await
+            }
         };
         assert!(asked.is_err());
         until(|| !client.is_alive()).await;

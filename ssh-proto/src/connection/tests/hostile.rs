@@ -5,6 +5,7 @@
 use super::*;
 use crate::Secret;
 use crate::channel::{ChannelEvent, ChannelId, OpenChannel};
+use crate::connection::event::HostKeyOffer;
 use crate::connection::role::Side;
 use crate::crypto::agree::{Ephemeral, respond};
 use crate::crypto::drbg::Drbg;
@@ -105,6 +106,9 @@ pub(super) struct World {
     pub(super) heard: Vec<Vec<u8>>,
     /// A client changes its password when it is asked to.
     pub(super) changes_passwords: bool,
+    /// The application of a client does not judge host keys, but leaves that to the test.
+    pub(super) keeps_host_keys: bool,
+    pub(super) host_key_offer: Option<HostKeyOffer>,
     /// Channels of the victim's own.
     pub(super) channels: Vec<ChannelId>,
     /// Packets that the hostile peer seals.
@@ -139,25 +143,37 @@ impl World {
         offer: Offer,
         change: impl FnOnce(&mut crate::config::TransportConfig),
     ) -> Self {
-        let now = start();
-        let seed = Seed::new([1; 32]);
-        let (victim, side) = match victim {
+        match victim {
             Side::Client => {
                 let mut config = ClientConfig::new();
                 change(&mut config.transport);
-                let mut client = Client::new(Arc::new(config), seed, now);
-                client
-                    .authenticate("alice", Credential::password("secret"), now)
-                    .unwrap();
-                (Victim::Client(Box::new(client)), Side::Server)
+                Self::of_client(config, offer)
             }
             Side::Server => {
                 let mut config = ServerConfig::new(vec![host_key(KeyKind::Ed25519)]);
                 config.failure_delay = Duration::ZERO;
                 change(&mut config.transport);
-                let server = Server::new(Arc::new(config), seed, now);
-                (Victim::Server(Box::new(server)), Side::Client)
+                let now = start();
+                let server = Server::new(Arc::new(config), Seed::new([1; 32]), now);
+                Self::facing(Victim::Server(Box::new(server)), offer, now)
             }
+        }
+    }
+
+    /// A client with a password to send, and its peer.
+    pub(super) fn of_client(config: ClientConfig, offer: Offer) -> Self {
+        let now = start();
+        let mut client = Client::new(Arc::new(config), Seed::new([1; 32]), now);
+        client
+            .authenticate("alice", Credential::password("secret"), now)
+            .unwrap();
+        Self::facing(Victim::Client(Box::new(client)), offer, now)
+    }
+
+    fn facing(victim: Victim, offer: Offer, now: Instant) -> Self {
+        let side = match victim {
+            Victim::Client(_) => Side::Server,
+            Victim::Server(_) => Side::Client,
         };
         let mut world = Self {
             victim,
@@ -165,6 +181,8 @@ impl World {
             events: Vec::new(),
             heard: Vec::new(),
             changes_passwords: false,
+            keeps_host_keys: false,
+            host_key_offer: None,
             channels: Vec::new(),
             out: Output::new(Drbg::new(Seed::new([2; 32])), Sealer::plain(), 1 << 20),
             opener: Opener::plain(),
@@ -248,6 +266,9 @@ impl World {
                     };
                     let name = format!("{event:?}");
                     match event {
+                        ClientEvent::HostKeyOffered(offer) if self.keeps_host_keys => {
+                            self.host_key_offer = Some(offer);
+                        }
                         ClientEvent::HostKeyOffered(offer) => {
                             client.accept_host_key(offer).unwrap();
                         }
@@ -369,6 +390,12 @@ impl World {
         .to_payload();
         self.kexinit.clone_from(&kexinit);
         self.say(&kexinit);
+    }
+
+    /// Another host key from now on.
+    pub(super) fn change_host_key(&mut self) -> &PrivateKey {
+        self.host_key = Arc::new(PrivateKey::generate(KeyKind::Ed25519, &[6; 32]).unwrap());
+        &self.host_key
     }
 
     /// The last KEXINIT of the hostile peer.

@@ -90,6 +90,86 @@ fn a_rejected_host_key_has_seen_no_password() {
     assert_eq!(pair.server_events, ["Disconnected"]);
 }
 
+/// A later exchange in which the server shows another host key than before.
+fn shows_another_host_key(world: &mut World) {
+    world.say_kexinit(false);
+    world.change_host_key();
+    let reply = world.method();
+    world.forget();
+    world.say(&reply);
+}
+
+#[test]
+fn a_host_key_that_changes_in_a_later_exchange_ends_the_connection() {
+    let mut world = World::open(Side::Client, Offer::STRICT);
+    shows_another_host_key(&mut world);
+    assert_eq!(world.closed(), Some(PeerError::HostKeyChanged.into()));
+    assert_eq!(world.events, ["Disconnected"]);
+    let reason = DisconnectReason::HOST_KEY_NOT_VERIFIABLE.0;
+    assert_eq!(world.disconnect_reason(), reason);
+    assert!(world.numbers().is_empty());
+}
+
+/// An open connection of a client that wants to be asked about another host key.
+fn may_change() -> World {
+    let mut config = ClientConfig::new();
+    config.allow_host_key_change = true;
+    let mut world = World::of_client(config, Offer::STRICT);
+    world.exchange();
+    world.ask_service();
+    world.log_in();
+    world.keeps_host_keys = true;
+    world.forget();
+    world
+}
+
+#[test]
+fn where_a_host_key_may_change_nothing_goes_on_until_the_new_one_is_trusted() {
+    let mut world = may_change();
+    shows_another_host_key(&mut world);
+    assert!(world.numbers().is_empty());
+    let Victim::Client(client) = &mut world.victim else {
+        unreachable!("a client");
+    };
+    assert!(!client.wants_input());
+    let offer = world.host_key_offer.take().expect("it is asked");
+    let shown = offer.key().clone();
+    assert_ne!(client.session().map(|known| known.host_key), Some(&shown));
+    client.accept_host_key(offer).unwrap();
+    world.carry();
+    assert_eq!(world.numbers(), [21]);
+    world.say_newkeys();
+    assert_eq!(world.events, ["HostKeyOffered", "Rekeyed"]);
+    let Victim::Client(client) = &world.victim else {
+        unreachable!("a client");
+    };
+    assert_eq!(client.session().map(|known| known.host_key), Some(&shown));
+}
+
+#[test]
+fn where_a_host_key_may_change_one_that_is_rejected_ends_the_connection() {
+    let mut world = may_change();
+    shows_another_host_key(&mut world);
+    assert!(world.numbers().is_empty());
+    let offer = world.host_key_offer.take().expect("it is asked");
+    let Victim::Client(client) = &mut world.victim else {
+        unreachable!("a client");
+    };
+    client.reject_host_key(offer).unwrap();
+    world.carry();
+    assert_eq!(world.closed(), Some(Error::HostKeyRejected));
+    let reason = DisconnectReason::HOST_KEY_NOT_VERIFIABLE.0;
+    assert_eq!(world.disconnect_reason(), reason);
+    assert!(world.numbers().is_empty());
+}
+
+#[test]
+fn the_same_host_key_in_a_later_exchange_is_not_asked_about_again() {
+    let mut world = may_change();
+    world.exchange();
+    assert_eq!(world.events, ["Rekeyed"]);
+}
+
 /// The numbers of everything that the victim says while time passes, until its connection ends.
 fn said_in_time(mut world: World) -> Vec<u8> {
     let mut said = Vec::new();
