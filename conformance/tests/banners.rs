@@ -64,7 +64,7 @@ fn a_banner_between_two_attempts_is_shown_by_ssh_blocking() {
     let (ours, theirs) = UnixStream::pair().unwrap();
     let server = serve(theirs);
     let shown = Shown::default();
-    let policy = HostKeyPolicy::fingerprint(&fingerprint());
+    let policy = HostKeyPolicy::fingerprint(fingerprint());
     let options = ClientOptions::new(policy).on_banner(show(&shown));
     let client = Client::connect_stream(ours, options).unwrap();
     assert!(!client.auth_password("user", "guess").unwrap().success());
@@ -80,7 +80,7 @@ async fn a_banner_between_two_attempts_is_shown_by_ssh_tokio() {
     let (ours, theirs) = UnixStream::pair().unwrap();
     let server = serve(theirs);
     let shown = Shown::default();
-    let policy = HostKeyPolicy::fingerprint(&fingerprint());
+    let policy = HostKeyPolicy::fingerprint(fingerprint());
     let options = ClientOptions::new(policy).on_banner(show(&shown));
     ours.set_nonblocking(true).unwrap();
     let ours = tokio::net::UnixStream::from_std(ours).unwrap();
