@@ -95,7 +95,7 @@ fn faults(lock: &str) -> Vec<String> {
 fn no_crate_of_the_workspace_has_a_known_fault() {
     // Some of those in it that have had faults.
     let workspace = ["ssh-proto", "aws-lc-sys", "libcrux-sha3", "libcrux-secrets"];
-    // The fuzz targets' programs have a file of their own; what they are made of is the same.
+    // The programs for libFuzzer have a file of their own. Peers have the faults that they have.
     for (file, known) in [
         ("../Cargo.lock", &workspace[..]),
         ("../fuzz/libfuzzer/Cargo.lock", &["ssh-proto", "aws-lc-sys"]),

@@ -32,8 +32,8 @@ pub use options::{ClientOptions, HostKeyPolicy};
 /// It is a handle: clones, and threads that share one by reference, use the same connection. When the last handle is
 /// gone, channels included, the connection is closed.
 ///
-/// Attempts to authenticate wait for one another, so a callback that is called within one (a banner, a prompt, a signature)
-/// must not start another.
+/// Attempts to authenticate wait for one another: a callback that is called within one (a banner, prompts, a signature, a
+/// new password) would wait for itself if it started another.
 ///
 /// ```no_run
 /// use ssh_blocking::{Client, ClientOptions, HostKeyPolicy};

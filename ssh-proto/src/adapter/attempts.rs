@@ -4,7 +4,8 @@ use std::collections::VecDeque;
 
 use crate::{ClientEvent, Misuse};
 
-/// The attempts to authenticate of a client whose callers wait, one at a time, for what comes of theirs.
+/// The attempts to authenticate of a client whose callers wait, one at a time, for what comes of theirs. The caller's inbox
+/// has the events of all attempts, in order.
 ///
 /// A caller may go away in the middle of its attempt: it panics, or its future is dropped. What then still comes belongs to
 /// nobody, and must not be taken for what came of the next attempt.
@@ -14,19 +15,32 @@ pub struct Attempts {
     is_open: bool,
 }
 
+/// Whether an event came of an attempt: its outcome, or a question, with which it rests.
+const fn is_of_attempt(event: &ClientEvent) -> bool {
+    matches!(
+        event,
+        ClientEvent::Authenticated
+            | ClientEvent::AuthenticationRefused { .. }
+            | ClientEvent::PromptsReceived(_)
+            | ClientEvent::PasswordChangeRequested(_)
+            | ClientEvent::SignatureNeeded(_)
+    )
+}
+
 impl Attempts {
-    /// Starts an attempt once the one before it has its outcome. `None`: not yet, try again when something has come.
+    /// Starts an attempt once the one before it has its outcome. `None`: not yet; try again when there is another event, or
+    /// room for a request.
     ///
-    /// What is in the inbox was for the attempt before; banners are for the user, and stay.
+    /// What came of the attempt before leaves the inbox. Banners are for the user, and stay.
     pub fn begin(
         &mut self,
         inbox: &mut VecDeque<ClientEvent>,
         authenticate: impl FnOnce() -> Result<(), Misuse>,
     ) -> Option<Result<(), Misuse>> {
         inbox.retain(|event| {
-            let is_banner = matches!(event, ClientEvent::Banner(_));
-            self.is_open &= is_banner;
-            is_banner
+            let is_of_attempt = is_of_attempt(event);
+            self.is_open &= !is_of_attempt;
+            !is_of_attempt
         });
         if self.is_open {
             return None;
@@ -41,11 +55,10 @@ impl Attempts {
         }
     }
 
-    /// The next thing that the attempt comes upon. While a question is with the caller the attempt rests: another one would
-    /// make it void.
+    /// The next event. While a question is with the caller the attempt rests: another attempt would make it void.
     pub fn next(&mut self, inbox: &mut VecDeque<ClientEvent>) -> Option<ClientEvent> {
         let event = inbox.pop_front()?;
-        self.is_open &= matches!(event, ClientEvent::Banner(_));
+        self.is_open &= !is_of_attempt(&event);
         Some(event)
     }
 
@@ -53,7 +66,7 @@ impl Attempts {
     ///
     /// # Errors
     ///
-    /// What the answer's are.
+    /// Those of `answer`; the attempt then goes on resting.
     pub fn answer(&mut self, answer: impl FnOnce() -> Result<(), Misuse>) -> Result<(), Misuse> {
         answer()?;
         self.is_open = true;
@@ -64,6 +77,7 @@ impl Attempts {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Prompts;
 
     fn refused() -> ClientEvent {
         ClientEvent::AuthenticationRefused {
@@ -108,16 +122,39 @@ mod tests {
 
     #[test]
     fn an_attempt_rests_while_its_question_is_with_the_caller() {
+        let question = || ClientEvent::PromptsReceived(Prompts::numbered(1));
+        let mut inbox = VecDeque::new();
+        // Another attempt may begin, and makes it void, whether the caller has taken it or not.
+        for is_taken in [true, false] {
+            let mut attempts = begun();
+            inbox.push_back(question());
+            if is_taken {
+                assert!(attempts.next(&mut inbox).is_some());
+            }
+            assert_eq!(attempts.begin(&mut inbox, || Ok(())), Some(Ok(())));
+            assert!(inbox.is_empty());
+        }
+        // An answer that is misuse changes nothing.
         let mut attempts = begun();
-        let mut inbox = VecDeque::from([refused()]);
+        inbox.push_back(question());
         assert!(attempts.next(&mut inbox).is_some());
-        assert_eq!(attempts.answer(|| Err(Misuse::Closed)), Err(Misuse::Closed));
+        let misuse = Err(Misuse::StaleToken);
+        assert_eq!(attempts.answer(|| misuse.clone()), misuse);
         assert_eq!(attempts.begin(&mut inbox, || Ok(())), Some(Ok(())));
+        // Once it is answered its outcome is waited for.
         let mut attempts = begun();
-        inbox.push_back(refused());
+        inbox.push_back(question());
         assert!(attempts.next(&mut inbox).is_some());
         assert_eq!(attempts.answer(|| Ok(())), Ok(()));
         assert_eq!(attempts.begin(&mut inbox, || unreachable!()), None);
+    }
+
+    #[test]
+    fn events_that_came_of_no_attempt_stay() {
+        let mut attempts = begun();
+        let mut inbox = VecDeque::from([ClientEvent::Rekeyed]);
+        assert_eq!(attempts.begin(&mut inbox, || unreachable!()), None);
+        assert_eq!(inbox.len(), 1);
     }
 
     #[test]

@@ -8,7 +8,7 @@
 //! | `table`, `slots` | all channels of a connection, their ids, the lists of those that have something to do |
 //! | `state`, `pending` | one channel: opening, half-closing, what it owes the peer; what it has to tell the caller |
 //! | `incoming` | messages of the peer, by number |
-//! | `open` | opening channels, both ways |
+//! | `open`, `opening` | opening channels, both ways; the peer's time to answer |
 //! | `request`, `answers` | requests about a channel; replies in order |
 //! | `global` | requests about the connection, keepalive |
 //! | `forward` | listeners at the server, and the channels that come of them |
@@ -23,6 +23,7 @@ mod handle;
 mod incoming;
 mod kinds;
 mod open;
+mod opening;
 mod pending;
 pub(crate) mod recv;
 mod request;

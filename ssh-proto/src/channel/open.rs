@@ -56,10 +56,7 @@ impl Channels {
         let session = matches!(kind, OpenChannel::Session);
         let state = State::new(id, Phase::Asked, session, window);
         slots.insert(state);
-        let deadline = shared
-            .open_deadline
-            .and_then(|deadline| cx.now.checked_add(deadline));
-        shared.opening.push_back((deadline, id));
+        shared.opening.push(id, cx.now);
         shared.probe_open(cx.now, id);
         Io::of(cx).note_about(|| {
             let text = format!("channel {}: asked for {channel_type}", id.slot);
@@ -240,7 +237,7 @@ impl Channels {
         let id = state.id;
         let expired = state.phase == Phase::Expired;
         io.note_of(id, || "open".to_owned());
-        shared.opening.retain(|(_, other)| *other != id);
+        shared.opening.remove(id);
         shared.open_answered(io.now, id);
         state.phase = Phase::Open;
         state.peer = message.sender_channel;
@@ -269,7 +266,7 @@ impl Channels {
             return Err(state.fault(msg::ChannelOpenFailure::NUMBER));
         }
         let id = state.id;
-        shared.opening.retain(|(_, other)| *other != id);
+        shared.opening.remove(id);
         shared.open_answered(io.now, id);
         let expired = state.phase == Phase::Expired;
         io.note_last_of(id, || {
@@ -296,10 +293,7 @@ impl Channels {
     /// Opens whose time is up fail; a late answer of the peer is dealt with when it comes.
     pub(super) fn expire_opens(&mut self, io: &mut Io<'_>) {
         let Self { slots, shared } = self;
-        while let Some(&(Some(at), id)) = shared.opening.front()
-            && at <= io.now
-        {
-            shared.opening.pop_front();
+        while let Some(id) = shared.opening.next_late(io.now) {
             let Some(state) = slots.get_mut(id) else {
                 continue;
             };

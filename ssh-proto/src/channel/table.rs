@@ -17,6 +17,7 @@ use crate::steps::count_turn;
 
 use super::global::Globals;
 use super::handle::Handle;
+use super::opening::Opening;
 use super::recv::Blocks;
 use super::slots::Slots;
 use super::state::{Phase, State};
@@ -99,8 +100,6 @@ pub(super) struct Shared {
     pub(super) side: Side,
     pub(super) life: Life,
     pub(super) own: Extensions,
-    /// [`Deadlines::channel_open`](crate::limits::Deadlines::channel_open).
-    pub(super) open_deadline: Option<Duration>,
     pub(super) blocks: Blocks,
     /// Channels with ranges in the block that is being processed, some of them twice.
     pub(super) touched: Vec<u32>,
@@ -109,8 +108,7 @@ pub(super) struct Shared {
     /// Channels that owe the peer something which the output did not take.
     pub(super) owed: VecDeque<ChannelId>,
     pub(super) writers: Writers,
-    /// Opens of ours that are not answered, with their deadlines.
-    pub(super) opening: VecDeque<(Option<Instant>, ChannelId)>,
+    pub(super) opening: Opening,
     /// Opens of the peer that the caller has not answered.
     pub(super) open_questions: usize,
     pub(super) globals: Globals,
@@ -242,13 +240,12 @@ impl Channels {
                 side,
                 life: Life::Locked,
                 own: own.clone(),
-                open_deadline,
                 blocks: Blocks::default(),
                 touched: Vec::new(),
                 ready: VecDeque::new(),
                 owed: VecDeque::new(),
                 writers: Writers::default(),
-                opening: VecDeque::new(),
+                opening: Opening::new(open_deadline),
                 open_questions: 0,
                 globals: Globals::default(),
                 no_more_sessions: false,
@@ -339,7 +336,7 @@ impl Channels {
     pub(crate) fn end<E: From<Notice>>(&mut self, cx: &mut Cx<'_, E>) {
         self.shared.life = Life::Ended;
         self.shared.owed = VecDeque::new();
-        self.shared.opening = VecDeque::new();
+        self.shared.opening.clear();
         self.shared.writers = Writers::default();
         self.shared.globals = Globals::default();
         self.shared.open_questions = 0;
@@ -362,12 +359,16 @@ impl Channels {
 
     /// When [`handle_timeout`](Self::handle_timeout) has something to do.
     #[inline]
-    pub(crate) fn poll_timeout(&self) -> Option<Instant> {
-        // The oldest open comes first; all have the same time.
-        let open = self.shared.opening.front().and_then(|(at, _)| *at);
+    pub(crate) fn poll_timeout(&self, now: Instant) -> Option<Instant> {
+        let open = self.shared.opening.poll(now);
         [open, self.shared.writers.poll_timeout(), self.shared.review]
             .into_iter()
             .fold(None, earliest)
+    }
+
+    /// Stops the time that the peer has for its answers, or lets it go on.
+    pub(crate) fn run_deadlines(&mut self, on: bool, now: Instant) {
+        self.shared.opening.run(on, now);
     }
 
     pub(crate) fn handle_timeout<E: From<Notice>>(&mut self, cx: &mut Cx<'_, E>) {
@@ -466,7 +467,7 @@ impl Channels {
         shared.touched = Vec::new();
         shared.ready.shrink_to_fit();
         shared.owed.shrink_to_fit();
-        shared.opening.shrink_to_fit();
+        shared.opening.trim();
         shared.writers.trim();
     }
 
@@ -517,7 +518,7 @@ impl Channels {
         self.slots.footprint()
             + shared.ready.capacity()
             + shared.owed.capacity()
-            + shared.opening.capacity()
+            + shared.opening.footprint()
             + shared.touched.capacity()
             + shared.writers.footprint()
             + shared.grown.capacity()

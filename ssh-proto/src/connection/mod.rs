@@ -338,7 +338,7 @@ impl<R: Role> Connection<R> {
             self.timers.authentication.poll(self.now),
             self.timers.trim,
             self.auth.poll_timeout(),
-            self.channels.poll_timeout(),
+            self.channels.poll_timeout(self.now),
             self.idle_deadline(),
             self.keepalive_deadline(),
             self.transport

@@ -509,9 +509,9 @@ impl<R: Role> Connection<R> {
         self.timers.exchanging = exchanging;
         // The peer's time does not run while the caller is asked, or lets events wait so that nothing is read.
         let heeded = self.events.has_room();
-        self.timers
-            .key_exchange
-            .run(heeded && !self.transport.is_held(), now);
+        let heard = heeded && !self.transport.is_held();
+        self.timers.key_exchange.run(heard, now);
+        self.channels.run_deadlines(heard, now);
         if R::SIDE == Side::Client {
             self.timers
                 .authentication

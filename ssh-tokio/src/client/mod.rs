@@ -37,8 +37,8 @@ pub use options::{ClientOptions, HostKeyAsker, HostKeyPolicy};
 /// It is a handle: clones use the same connection, also from different tasks. When the last handle is gone, channels
 /// included, the connection is closed. What moves the bytes is the [`Driver`] that comes with it.
 ///
-/// Attempts to authenticate wait for one another, so a callback that is called within one (a banner, a prompt, a signature)
-/// must not start another.
+/// Attempts to authenticate wait for one another: a callback that is called within one (a banner, prompts, a signature, a
+/// new password) would wait for itself if it started another.
 ///
 /// ```no_run
 /// use ssh_tokio::{Client, ClientOptions, HostKeyPolicy};

@@ -358,13 +358,13 @@ fn small_writers_are_served_together_and_one_that_does_not_come_loses_its_turn()
     // The first wants all the room, and does not come.
     assert_eq!(client.events_of(sessions[0]), [ChannelEvent::Writable]);
     assert_eq!(client.events_of(sessions[1]), []);
-    let recheck = client.channels.poll_timeout().unwrap();
+    let recheck = client.channels.poll_timeout(client.now).unwrap();
     client.wait(recheck - client.now);
     for id in &sessions[1..] {
         assert_eq!(client.events_of(*id), [ChannelEvent::Writable]);
         assert_eq!(client.client(*id).write(Stream::DATA, &[1; 100]), Ok(100));
     }
-    assert_eq!(client.channels.poll_timeout(), None);
+    assert_eq!(client.channels.poll_timeout(client.now), None);
 }
 
 #[test]
@@ -574,7 +574,11 @@ fn a_window_that_has_grown_shrinks_when_it_is_idle_and_grows_again_when_it_is_us
 
     let_it_be(&mut pair);
     assert_eq!(pair.client.client(local).receive_window(), 2 * MIB);
-    assert_eq!(pair.client.channels.poll_timeout(), None, "once");
+    assert_eq!(
+        pair.client.channels.poll_timeout(pair.client.now),
+        None,
+        "once"
+    );
     // What was granted cannot be taken back, so the budget has it back when it was used, and not at once.
     assert!(pair.client.client(local).receive_credit() > 30 * MIB);
     let budget = pair.client.channels.shared.budget(&pair.client.limits);
@@ -876,7 +880,7 @@ fn what_little_is_left_of_a_large_window_waits_for_more_and_is_used_when_none_co
     assert_eq!(pair.client.events_of(local), [ChannelEvent::Writable]);
     assert_eq!(use_window(&mut pair, local), left - 100);
     assert_eq!(pair.client.client(local).send_window(), 0);
-    assert_eq!(pair.client.channels.poll_timeout(), None);
+    assert_eq!(pair.client.channels.poll_timeout(pair.client.now), None);
 }
 
 #[test]

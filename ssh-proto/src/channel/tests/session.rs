@@ -241,11 +241,14 @@ fn an_open_without_answer_fails_in_time_and_a_late_channel_is_closed() {
         .unwrap();
     pair.run();
     let deadline = pair.client.now + Duration::from_secs(60);
-    assert_eq!(pair.client.channels.poll_timeout(), Some(deadline));
+    assert_eq!(
+        pair.client.channels.poll_timeout(pair.client.now),
+        Some(deadline)
+    );
     pair.wait(Duration::from_secs(59));
     assert!(pair.client.notices().is_empty());
     pair.wait(Duration::from_secs(1));
-    assert_eq!(pair.client.channels.poll_timeout(), None);
+    assert_eq!(pair.client.channels.poll_timeout(pair.client.now), None);
     assert!(matches!(&pair.client.notices()[..], [Notice::Channel(id)] if *id == local));
     let Some(ChannelEvent::OpenFailed {
         reason,
@@ -430,5 +433,5 @@ fn the_end_of_the_connection_closes_every_channel_and_keeps_unread_data() {
         .with(|channels, cx| channels.open(OpenChannel::Session, cx));
     assert_eq!(open, Err(Misuse::Closed));
     assert_eq!(pair.client.channels.slots.len(), 0);
-    assert_eq!(pair.client.channels.poll_timeout(), None);
+    assert_eq!(pair.client.channels.poll_timeout(pair.client.now), None);
 }

@@ -1,6 +1,6 @@
 //! A peer that says what it is told to, whatever the rules are. It makes the first key exchange by hand, so it holds the
 //! session keys, and it is our own codec with its checks off. Across from it is a real connection with an application
-//! that agrees to everything.
+//! that agrees to everything, but for a password of eve.
 
 use super::*;
 use crate::Secret;
@@ -121,7 +121,7 @@ pub(super) struct World {
     host_key: Arc<PrivateKey>,
     victim_version: Vec<u8>,
     victim_kexinit: Vec<u8>,
-    /// KEX_ECDH_INIT of a client.
+    /// The last KEX_ECDH_INIT of a victim that is a client.
     victim_init: Option<Vec<u8>>,
     kexinit: Vec<u8>,
     ephemeral: Option<(Ephemeral, Vec<u8>)>,
@@ -393,9 +393,8 @@ impl World {
     }
 
     /// Another host key from now on.
-    pub(super) fn change_host_key(&mut self) -> &PrivateKey {
+    pub(super) fn change_host_key(&mut self) {
         self.host_key = Arc::new(PrivateKey::generate(KeyKind::Ed25519, &[6; 32]).unwrap());
-        &self.host_key
     }
 
     /// The last KEXINIT of the hostile peer.
@@ -403,7 +402,7 @@ impl World {
         &self.kexinit
     }
 
-    /// Whether there is something that [`method`](Self::method) can answer, or nothing is needed.
+    /// Whether [`method`](Self::method) can be called: a server needs the client's value for it.
     pub(super) const fn has_method(&self) -> bool {
         matches!(self.side, Side::Client) || self.victim_init.is_some()
     }

@@ -2,6 +2,9 @@
 //! (as arXiv:2509.10895 did with other implementations): `learned/client.dot` and `learned/server.dot`, to be looked at with
 //! Graphviz and reviewed when they change.
 //!
+//! What is not in them, and has other tests: questions that the application does not answer at once (input rests
+//! meanwhile), what waits behind our own KEXINIT, time, limits, several channels, and messages that change no state.
+//!
 //! `LEARNED=write cargo test -p ssh-proto learned` writes them anew. What must hold of them whatever they are is asserted.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -102,7 +105,7 @@ const COMMON: [Letter; 20] = [
 ];
 
 /// What a client may say to a server.
-const TO_SERVER: [Letter; 10] = [
+const TO_SERVER: [Letter; 11] = [
     ("SERVICE_REQUEST", |world| known(world, 5)),
     ("USERAUTH_REQUEST none", |world| {
         request(world, "none", &[]);
@@ -123,23 +126,14 @@ const TO_SERVER: [Letter; 10] = [
         request(world, "publickey", &fields);
     }),
     ("USERAUTH_REQUEST publickey, signed", |world| {
-        let key = user_key();
-        let algorithm = SignatureAlgorithm::Ed25519;
-        let blob = key.public().blob();
-        let signature = key
-            .sign(
-                algorithm,
-                &signed_data(world.session_id(), "alice", algorithm, blob),
-            )
-            .unwrap();
-        let mut fields = Vec::new();
-        Writer::new(&mut fields)
-            .boolean(true)
-            .string(b"ssh-ed25519")
-            .string(blob)
-            .string(&signature);
-        request(world, "publickey", &fields);
+        signed(world, "alice")
     }),
+    (
+        "USERAUTH_REQUEST publickey, signed for another user",
+        |world| {
+            signed(world, "bob");
+        },
+    ),
     ("USERAUTH_REQUEST keyboard-interactive", |world| {
         request(world, "keyboard-interactive", &[0; 8]);
     }),
@@ -167,7 +161,7 @@ const TO_SERVER: [Letter; 10] = [
 const TO_CLIENT: [Letter; 6] = [
     ("SERVICE_ACCEPT", |world| known(world, 6)),
     ("USERAUTH_PASSWD_CHANGEREQ", |world| known(world, 60)),
-    ("OPEN x@example.com", |world| known(world, 90)),
+    ("OPEN y@example.com", |world| known(world, 90)),
     ("CHANNEL_REQUEST x@example.com", |world| known(world, 98)),
     ("(authenticates)", |world| {
         let now = world.now;
@@ -195,6 +189,21 @@ fn known(world: &mut World, number: u8) {
     world.say(&payload);
 }
 
+/// A request of alice, with a signature that is good for this user.
+fn signed(world: &mut World, user: &str) {
+    let key = user_key();
+    let (algorithm, blob) = (SignatureAlgorithm::Ed25519, key.public().blob());
+    let data = signed_data(world.session_id(), user, algorithm, blob);
+    let signature = key.sign(algorithm, &data).unwrap();
+    let mut fields = Vec::new();
+    Writer::new(&mut fields)
+        .boolean(true)
+        .string(b"ssh-ed25519")
+        .string(blob)
+        .string(&signature);
+    request(world, "publickey", &fields);
+}
+
 fn request(world: &mut World, method: &str, fields: &[u8]) {
     world.says(&auth::UserauthRequest {
         user_name: "alice",
@@ -206,8 +215,10 @@ fn request(world: &mut World, method: &str, fields: &[u8]) {
 
 /// What an application does may be misuse, and that is an answer.
 fn told<T>(world: &mut World, done: Result<T, crate::Misuse>) {
-    if done.is_err() {
-        world.events.push("misuse".to_owned());
+    if let Err(misuse) = done {
+        world
+            .events
+            .push(format!("Misuse::{}", name_of(&format!("{misuse:?}"))));
     }
     world.carry();
 }
@@ -254,7 +265,17 @@ const REFUSED: &str = "ends: UnexpectedMessage";
 /// What is answered to DISCONNECT.
 const DISCONNECTED: &str = "ends: Disconnected";
 
-/// The name of an error: what is said and heard at the end has its own tests.
+/// At the end there may be a DISCONNECT, and what is open is over.
+#[track_caller]
+fn assert_says_no_more(world: &mut World) {
+    let said = world.numbers();
+    assert!(said.is_empty() || said == [1], "{said:?}");
+    let is_end =
+        |event: &String| ["Channel", "Channel::Closed", "Disconnected"].contains(&&**event);
+    assert!(world.events.iter().all(is_end), "{:?}", world.events);
+}
+
+/// The name of an error: its message and its reason have their own tests.
 fn end_of(error: &Error) -> String {
     let error = match error {
         Error::Peer(error) => format!("{error:?}"),
@@ -285,7 +306,10 @@ fn ask(side: Side, alphabet: &[Letter], word: &[usize]) -> Vec<Answer> {
         use_channels(&mut world);
         let closed = world.closed();
         let said = match &closed {
-            Some(error) => vec![end_of(error)],
+            Some(error) => {
+                assert_says_no_more(&mut world);
+                vec![end_of(error)]
+            }
             None => {
                 let numbers = world.numbers().into_iter().map(|number| number.to_string());
                 let events = world.events.iter().filter(|event| *event != "Channel");
@@ -304,7 +328,15 @@ fn ask(side: Side, alphabet: &[Letter], word: &[usize]) -> Vec<Answer> {
 }
 
 fn authenticates(next: &Move) -> bool {
-    next.answer.text.contains("Authenticated")
+    next.answer
+        .text
+        .split(", ")
+        .any(|said| said == "Authenticated")
+}
+
+fn letter(alphabet: &[Letter], name: &str) -> usize {
+    let is_it = |(known, _): &Letter| *known == name;
+    alphabet.iter().position(is_it).expect("a letter")
 }
 
 fn alphabet(side: Side) -> Vec<Letter> {
@@ -331,19 +363,10 @@ struct Learned {
 impl Learned {
     fn new(side: Side) -> Self {
         let alphabet = alphabet(side);
-        let letter = |name: &&str| {
-            alphabet
-                .iter()
-                .position(|(known, _)| known == name)
-                .unwrap()
-        };
-        let phrases = phrases(side)
-            .into_iter()
-            .map(|phrase| phrase.iter().map(letter).collect());
-        let machine = Learner::new(alphabet.len(), phrases.collect(), |word| {
-            ask(side, &alphabet, word)
-        })
-        .learn(500);
+        let letters = |names: &[&str]| names.iter().map(|name| letter(&alphabet, name)).collect();
+        let phrases = phrases(side).into_iter().map(letters).collect();
+        let ask = |word: &[usize]| ask(side, &alphabet, word);
+        let machine = Learner::new(alphabet.len(), phrases, ask).learn(500);
         Self { alphabet, machine }
     }
 
@@ -353,14 +376,20 @@ impl Learned {
 
     /// The state behind these letters.
     fn behind(&self, names: &[&str]) -> usize {
-        names.iter().fold(0, |state, name| {
-            self.move_of(state, name).to.expect("it goes on")
-        })
+        let word = names.iter().map(|name| letter(&self.alphabet, name));
+        let word: Vec<usize> = word.collect();
+        self.machine.state_behind(&word).expect("it goes on")
     }
 
-    fn move_of(&self, state: usize, name: &str) -> &Move {
-        let letter = self.alphabet.iter().position(|(known, _)| *known == name);
-        &self.machine.states[state].moves[letter.expect("a letter")]
+    fn answer(&self, state: usize, name: &str) -> &str {
+        let letter = letter(&self.alphabet, name);
+        &self.machine.states[state].moves[letter].answer.text
+    }
+
+    /// The states that are reached from one without these letters.
+    fn reached(&self, from: usize, without: &[&str]) -> Vec<usize> {
+        let cut = |letter, _: &Move| without.contains(&self.name(letter));
+        self.machine.reached(from, cut)
     }
 
     /// What is said and heard until a letter comes.
@@ -369,7 +398,7 @@ impl Learned {
     }
 
     fn said_until(&self, is_it: impl Fn(usize, &Move) -> bool) -> BTreeSet<&str> {
-        let states = self.machine.reached_without(&is_it);
+        let states = self.machine.reached(0, &is_it);
         self.machine
             .moves()
             .filter(|(from, letter, next)| states.contains(from) && !is_it(*letter, next))
@@ -379,27 +408,28 @@ impl Learned {
 
     /// What is said and heard until a user is authenticated, and by what letters one is.
     fn until_authenticated(&self) -> (BTreeSet<&str>, BTreeSet<&str>) {
-        let by = self
-            .machine
-            .moves()
-            .filter(|(.., next)| authenticates(next));
+        let all = self.machine.moves();
+        let by = all.filter(|(.., next)| authenticates(next));
         let by = by.map(|(_, letter, _)| self.name(letter)).collect();
         (self.said_until(|_, next| authenticates(next)), by)
     }
 
+    fn allows(&self, state: usize, name: &str) -> bool {
+        let letter = letter(&self.alphabet, name);
+        self.machine.states[state].moves[letter].to.is_some()
+    }
+
     /// What the peer may say in a state.
     fn allowed(&self, state: usize) -> Vec<&'static str> {
-        let moves = self.machine.states[state].moves.iter().enumerate();
-        moves
-            .filter(|(_, next)| next.to.is_some())
-            .map(|(letter, _)| self.name(letter))
-            .filter(|name| !name.starts_with('('))
+        let names = self.alphabet.iter().map(|(name, _)| *name);
+        names
+            .filter(|name| !name.starts_with('(') && self.allows(state, name))
             .collect()
     }
 
     fn dot(&self, side: Side) -> String {
         let mut dot = format!(
-            "// Learned by ../learned.rs. What is not here ends the connection: {REFUSED}.\ndigraph {side:?} {{\n"
+            "// Learned by ../learned.rs. DISCONNECT ends every state, and so does what is not here: {REFUSED}.\ndigraph {side:?} {{\n"
         );
         for (i, state) in self.machine.states.iter().enumerate() {
             let access: Vec<_> = state
@@ -412,16 +442,13 @@ impl Learned {
         let mut edges: BTreeMap<_, Vec<&str>> = BTreeMap::new();
         for (from, letter, next) in self.machine.moves() {
             edges
-                .entry((from, next.to.unwrap_or(usize::MAX), &*next.answer.text))
+                .entry((from, next.to.is_none(), next.to, &*next.answer.text))
                 .or_default()
                 .push(self.name(letter));
         }
-        edges.retain(|(_, _, text), _| ![REFUSED, DISCONNECTED].contains(text));
-        for ((from, to, text), letters) in edges {
-            let to = match to {
-                usize::MAX => "end".to_owned(),
-                to => to.to_string(),
-            };
+        edges.retain(|(.., text), _| ![REFUSED, DISCONNECTED].contains(text));
+        for ((from, _, to, text), letters) in edges {
+            let to = to.map_or_else(|| "end".to_owned(), |to| to.to_string());
             let letters = letters.join(" | ");
             writeln!(dot, "    {from} -> {to} [label=\"{letters}\\n{text}\"];").unwrap();
         }
@@ -452,12 +479,14 @@ fn assert_reviewed(name: &str, learned: &str) {
 static CLIENT: LazyLock<Learned> = LazyLock::new(|| Learned::new(Side::Client));
 static SERVER: LazyLock<Learned> = LazyLock::new(|| Learned::new(Side::Server));
 
-/// What is said and heard is among these; besides, nothing may be said, and misuse and an end are always possible.
+/// What is said and heard is this, besides nothing, misuse and the ends.
 #[track_caller]
-fn assert_among(said: &BTreeSet<&str>, expected: &[&str]) {
-    let always = ["", "misuse", REFUSED, DISCONNECTED];
-    let expected = BTreeSet::from_iter(expected.iter().chain(&always).copied());
-    assert_eq!(*said, expected);
+fn assert_said(said: &BTreeSet<&str>, expected: &[&str]) {
+    let mut said = said.clone();
+    said.retain(|text| {
+        !["", REFUSED, DISCONNECTED].contains(text) && !text.starts_with("Misuse::")
+    });
+    assert_eq!(said, expected.iter().copied().collect());
 }
 
 #[test]
@@ -470,13 +499,16 @@ fn a_server_is_the_machine_that_was_reviewed() {
     assert_reviewed("server", &SERVER.dot(Side::Server));
 }
 
+const METHODS: [(&LazyLock<Learned>, &str); 2] =
+    [(&CLIENT, "KEX_ECDH_REPLY"), (&SERVER, "KEX_ECDH_INIT")];
+
 /// OpenSSH's PROTOCOL section 1.10: in a strict first exchange nothing is taken but what belongs to it.
 #[test]
 fn a_strict_first_exchange_has_one_way_through() {
-    for (learned, method) in [(&*CLIENT, "KEX_ECDH_REPLY"), (&*SERVER, "KEX_ECDH_INIT")] {
+    for (learned, method) in METHODS {
         let kexinit = ["KEXINIT", "KEXINIT, wrong guess"];
         assert_eq!(learned.allowed(0), [&["IGNORE"][..], &kexinit].concat());
-        // It has been said that it was strict too late to take it back: a packet was in front.
+        // A KEXINIT that is strict must be the first packet: there is no way through any more.
         assert_eq!(learned.allowed(learned.behind(&["IGNORE"])), ["IGNORE"]);
         for kexinit in kexinit {
             assert_eq!(learned.allowed(learned.behind(&[kexinit])), [method]);
@@ -486,22 +518,47 @@ fn a_strict_first_exchange_has_one_way_through() {
     }
 }
 
+/// RFC 4253 section 7.1: "Once a party has sent a SSH_MSG_KEXINIT message [...], until it has sent a SSH_MSG_NEWKEYS
+/// message [...], it MUST NOT send any messages other than" those of the exchange.
+#[test]
+fn behind_a_kexinit_nothing_is_said_before_newkeys() {
+    for (learned, method) in METHODS {
+        let states = 0..learned.machine.states.len();
+        let in_exchange: Vec<usize> = states.filter(|i| learned.allows(*i, method)).collect();
+        assert!(in_exchange.len() > 5);
+        for (from, letter, next) in learned.machine.moves() {
+            if !in_exchange.contains(&from) || next.to.is_none() {
+                continue;
+            }
+            let text = &next.answer.text;
+            if learned.name(letter) == method {
+                assert!(
+                    text.starts_with("21") || text.starts_with("31, 21"),
+                    "{text}"
+                );
+            } else {
+                assert!(text.is_empty() || text.starts_with("Misuse::"), "{text}");
+            }
+        }
+    }
+}
+
 #[test]
 fn nothing_is_said_without_new_keys_but_the_exchange() {
-    assert_among(&CLIENT.until("NEWKEYS"), &["30", "21", "HostKeyOffered"]);
-    assert_among(&SERVER.until("NEWKEYS"), &["31", "21"]);
+    assert_said(&CLIENT.until("NEWKEYS"), &["30", "21", "HostKeyOffered"]);
+    assert_said(&SERVER.until("NEWKEYS"), &["31", "21"]);
 }
 
 #[test]
 fn a_client_says_a_password_to_a_server_that_has_accepted_the_service_and_to_no_other() {
     let service = ["3", "5", "20", "21", "30", "HostKeyOffered", "Rekeyed"];
-    assert_among(&CLIENT.until("SERVICE_ACCEPT"), &service);
+    assert_said(&CLIENT.until("SERVICE_ACCEPT"), &service);
 }
 
 #[test]
 fn a_server_asks_nobody_who_has_not_asked_for_the_service() {
     let service = ["3", "20", "21", "31", "Rekeyed"];
-    assert_among(&SERVER.until("SERVICE_REQUEST"), &service);
+    assert_said(&SERVER.until("SERVICE_REQUEST"), &service);
 }
 
 #[test]
@@ -515,15 +572,27 @@ fn a_client_is_authenticated_by_success_alone_and_does_nothing_before() {
         "AuthenticationRefused",
         "PasswordChangeRequested",
     ];
-    assert_among(&said, &[&numbers[..], &events].concat());
-    // Nor by a success that nothing was tried for.
-    let login = ["KEXINIT", "KEX_ECDH_REPLY", "NEWKEYS", "SERVICE_ACCEPT"];
-    let refused = CLIENT.behind(&[&login[..], &["USERAUTH_FAILURE"]].concat());
-    assert_eq!(
-        CLIENT.move_of(refused, "USERAUTH_SUCCESS").answer.text,
-        REFUSED
-    );
+    assert_said(&said, &[&numbers[..], &events].concat());
 }
+
+#[test]
+fn a_success_that_nothing_was_tried_for_is_refused() {
+    let login = [
+        "KEXINIT",
+        "KEX_ECDH_REPLY",
+        "NEWKEYS",
+        "SERVICE_ACCEPT",
+        "USERAUTH_FAILURE",
+    ];
+    assert!(CLIENT.allows(CLIENT.behind(&login[..4]), "USERAUTH_SUCCESS"));
+    let before = CLIENT.reached(0, &["SERVICE_ACCEPT"]);
+    let refused = CLIENT.reached(CLIENT.behind(&login), &["(authenticates)"]);
+    for state in before.into_iter().chain(refused) {
+        assert_eq!(CLIENT.answer(state, "USERAUTH_SUCCESS"), REFUSED);
+    }
+}
+
+const PROMPTED: &str = "USERAUTH_REQUEST keyboard-interactive";
 
 #[test]
 fn a_server_authenticates_by_a_proof_alone_and_does_nothing_before() {
@@ -536,32 +605,56 @@ fn a_server_authenticates_by_a_proof_alone_and_does_nothing_before() {
     assert_eq!(by, BTreeSet::from(proofs));
     let numbers = ["3", "6", "20", "21", "31", "51", "60"];
     let events = ["Rekeyed", "KeyOffered", "LoginAttempted"];
-    assert_among(&said, &[&numbers[..], &events].concat());
+    assert_said(&said, &[&numbers[..], &events].concat());
 }
 
-/// RFC 4252 section 5.1: "any further authentication requests received after that SHOULD be silently ignored".
 #[test]
-fn requests_behind_success_are_not_answered() {
-    let before = SERVER
-        .machine
-        .reached_without(|_, next| authenticates(next));
-    for (from, letter, next) in SERVER.machine.moves() {
-        if !before.contains(&from) && SERVER.name(letter).starts_with("USERAUTH_REQUEST") {
-            assert!(
-                ["", REFUSED].contains(&&*next.answer.text),
-                "{}",
-                next.answer.text
-            );
+fn answers_to_prompts_that_nobody_asked_are_refused() {
+    let login = [
+        "KEXINIT",
+        "KEX_ECDH_INIT",
+        "NEWKEYS",
+        "SERVICE_REQUEST",
+        PROMPTED,
+    ];
+    assert!(SERVER.allows(SERVER.behind(&login), "USERAUTH_INFO_RESPONSE"));
+    let other = [&login[..], &["USERAUTH_REQUEST wrong password"]].concat();
+    for from in [0, SERVER.behind(&other)] {
+        for state in SERVER.reached(from, &[PROMPTED]) {
+            assert_eq!(SERVER.answer(state, "USERAUTH_INFO_RESPONSE"), REFUSED);
         }
     }
 }
 
+/// RFC 4252 section 5.1: "any further authentication requests received after that SHOULD be silently ignored".
+#[test]
+fn requests_behind_success_are_ignored() {
+    let before = SERVER.machine.reached(0, |_, next| authenticates(next));
+    let mut ignored = 0;
+    for state in 0..SERVER.machine.states.len() {
+        // In a key exchange there is no place for them.
+        let expected = match SERVER.answer(state, "PING") {
+            "193" => "",
+            _ => REFUSED,
+        };
+        if before.contains(&state) {
+            continue;
+        }
+        for (name, _) in TO_SERVER {
+            if name.starts_with("USERAUTH_REQUEST") {
+                assert_eq!(SERVER.answer(state, name), expected, "{name} in {state}");
+                ignored += usize::from(expected.is_empty());
+            }
+        }
+    }
+    assert!(ignored > 0);
+}
+
 #[test]
 fn a_disconnect_ends_it_everywhere() {
-    for learned in [&*CLIENT, &*SERVER] {
+    for (learned, _) in METHODS {
         for state in 0..learned.machine.states.len() {
-            let text = &learned.move_of(state, "DISCONNECT").answer.text;
-            assert_eq!(text, DISCONNECTED);
+            assert_eq!(learned.answer(state, "DISCONNECT"), DISCONNECTED);
         }
     }
 }

@@ -25,14 +25,14 @@ pub(super) struct Move {
 
 #[derive(Debug)]
 pub(super) struct State {
-    /// The first word that leads here.
+    /// The word that it was found by.
     pub(super) access: Word,
     /// For each letter of the alphabet.
     pub(super) moves: Vec<Move>,
 }
 
 impl State {
-    const fn behind(access: Word) -> Self {
+    const fn new(access: Word) -> Self {
         Self {
             access,
             moves: Vec::new(),
@@ -47,7 +47,7 @@ pub(super) struct Machine {
 }
 
 impl Machine {
-    /// The states behind each letter of a word, as far as it is answered.
+    /// The moves of a word, as far as it goes.
     fn run<'w>(&self, word: &'w [usize]) -> impl Iterator<Item = &Move> + use<'_, 'w> {
         let mut state = Some(0);
         word.iter().map_while(move |letter| {
@@ -55,6 +55,12 @@ impl Machine {
             state = next.to;
             Some(next)
         })
+    }
+
+    /// The state behind a word. `None`: it is over before.
+    pub(super) fn state_behind(&self, word: &[usize]) -> Option<usize> {
+        let step = |state: usize, letter: &usize| self.states[state].moves[*letter].to;
+        word.iter().try_fold(0, step)
     }
 
     /// Every move, with the state that it starts from and its letter.
@@ -66,9 +72,9 @@ impl Machine {
         })
     }
 
-    /// The states that are reached without a move of that kind.
-    pub(super) fn reached_without(&self, cut: impl Fn(usize, &Move) -> bool) -> Vec<usize> {
-        let mut reached = vec![0];
+    /// The states that are reached from one without a move of that kind.
+    pub(super) fn reached(&self, from: usize, cut: impl Fn(usize, &Move) -> bool) -> Vec<usize> {
+        let mut reached = vec![from];
         let mut at = 0;
         while let Some(state) = reached.get(at) {
             at += 1;
@@ -97,7 +103,7 @@ enum Node {
 
 pub(super) struct Learner<F> {
     letters: usize,
-    /// Words that make sense.
+    /// What is tried behind each move, each with every letter behind it.
     phrases: Vec<Word>,
     /// What comes of each letter of a word, up to the end.
     ask: F,
@@ -118,15 +124,16 @@ impl<F: Fn(&[usize]) -> Vec<Answer>> Learner<F> {
             known: BTreeMap::new(),
             nodes: vec![Node::State(0)],
             machine: Machine {
-                states: vec![State::behind(Vec::new())],
+                states: vec![State::new(Vec::new())],
             },
             random: Random(1),
         }
     }
 
     /// The smallest machine that answers as the real one does, as far as words tell: each letter behind each phrase behind
-    /// each move, and so many at random.
+    /// each move, each letter said over and over, and so many words at random.
     pub(super) fn learn(mut self, words: usize) -> Machine {
+        let phrases = std::mem::take(&mut self.phrases);
         self.complete();
         loop {
             let states = self.machine.states.len();
@@ -135,16 +142,18 @@ impl<F: Fn(&[usize]) -> Vec<Answer>> Learner<F> {
                 for letter in 0..self.letters {
                     let access = &self.machine.states[state].access;
                     let word = [access, &[letter][..]].concat();
-                    for phrase in self.phrases.clone() {
+                    // What is counted.
+                    self.check(&[&*word, &[letter; 4]].concat());
+                    for phrase in &phrases {
                         for next in 0..self.letters {
-                            self.check(&[&*word, &phrase, &[next]].concat());
+                            self.check(&[&*word, phrase, &[next]].concat());
                         }
                     }
                 }
                 state += 1;
             }
             for _ in 0..words {
-                let word = self.random.word(&self.machine, &self.phrases);
+                let word = self.random.word(&self.machine, &phrases);
                 self.check(&word);
             }
             if self.machine.states.len() == states {
@@ -168,22 +177,25 @@ impl<F: Fn(&[usize]) -> Vec<Answer>> Learner<F> {
         }
     }
 
+    /// How far a word is answered, if that is known.
+    fn known_len(&self, word: &[usize]) -> Option<usize> {
+        let lens = (1..=word.len()).rev();
+        let (len, answer) = lens
+            .map(|len| (len, self.known.get(&word[..len])))
+            .find(|(_, answer)| answer.is_some())?;
+        (len == word.len() || answer?.is_end).then_some(len)
+    }
+
     fn answers(&mut self, word: &[usize]) -> Vec<Answer> {
-        let mut answers = Vec::new();
-        for len in 1..=word.len() {
-            if !self.known.contains_key(&word[..len]) {
-                for (i, answer) in (self.ask)(word).into_iter().enumerate() {
-                    self.known.insert(word[..=i].to_vec(), answer);
-                }
-            }
-            let answer = self.known[&word[..len]].clone();
-            let is_end = answer.is_end;
-            answers.push(answer);
-            if is_end {
-                break;
+        if self.known_len(word).is_none() {
+            for (i, answer) in (self.ask)(word).into_iter().enumerate() {
+                self.known.insert(word[..=i].to_vec(), answer);
             }
         }
-        answers
+        let len = self.known_len(word).unwrap_or(0);
+        (1..=len)
+            .map(|len| self.known[&word[..len]].clone())
+            .collect()
     }
 
     /// The state that a word leads to: a new one if nothing was answered like that before.
@@ -194,7 +206,7 @@ impl<F: Fn(&[usize]) -> Vec<Answer>> Learner<F> {
                 Node::State(state) => return *state,
                 Node::Split { suffix, .. } => suffix.clone(),
             };
-            let behind = self.behind(word, &suffix);
+            let behind = self.answers_behind(word, &suffix);
             let (new, state) = (self.nodes.len(), self.machine.states.len());
             let Node::Split { children, .. } = &mut self.nodes[node] else {
                 unreachable!("it was one");
@@ -204,14 +216,14 @@ impl<F: Fn(&[usize]) -> Vec<Answer>> Learner<F> {
                 None => {
                     children.push((behind, new));
                     self.nodes.push(Node::State(state));
-                    self.machine.states.push(State::behind(word.to_vec()));
+                    self.machine.states.push(State::new(word.to_vec()));
                     return state;
                 }
             }
         }
     }
 
-    fn behind(&mut self, word: &[usize], suffix: &[usize]) -> Vec<Answer> {
+    fn answers_behind(&mut self, word: &[usize], suffix: &[usize]) -> Vec<Answer> {
         let mut answers = self.answers(&[word, suffix].concat());
         answers.split_off(word.len())
     }
@@ -241,7 +253,7 @@ impl<F: Fn(&[usize]) -> Vec<Answer>> Learner<F> {
             .collect();
         let mut last = |i: usize| {
             let access = self.machine.states[states[i]].access.clone();
-            let answers = self.behind(&access, &word[i..]);
+            let answers = self.answers_behind(&access, &word[i..]);
             answers.get(word.len() - i - 1).cloned()
         };
         let wrong = last(word.len() - 1);
@@ -258,8 +270,8 @@ impl<F: Fn(&[usize]) -> Vec<Answer>> Learner<F> {
         let old = self.machine.states[state].access.clone();
         let new_state = self.machine.states.len();
         let children = vec![
-            (self.behind(&old, &suffix), self.nodes.len()),
-            (self.behind(&access, &suffix), self.nodes.len() + 1),
+            (self.answers_behind(&old, &suffix), self.nodes.len()),
+            (self.answers_behind(&access, &suffix), self.nodes.len() + 1),
         ];
         let split = Node::Split { suffix, children };
         let is_it = |node: &Node| matches!(node, Node::State(known) if *known == state);
@@ -271,7 +283,7 @@ impl<F: Fn(&[usize]) -> Vec<Answer>> Learner<F> {
         self.nodes[node] = split;
         self.nodes
             .extend([Node::State(state), Node::State(new_state)]);
-        self.machine.states.push(State::behind(access));
+        self.machine.states.push(State::new(access));
         for from in 0..new_state {
             for letter in 0..self.letters {
                 if self.machine.states[from].moves[letter].to == Some(state) {
@@ -302,21 +314,17 @@ impl Random {
     fn word(&mut self, machine: &Machine, phrases: &[Word]) -> Word {
         let mut word = Vec::new();
         for _ in 0..=self.below(12) {
-            let state = match word.len() {
-                0 => Some(0),
-                _ => machine.run(&word).last().and_then(|next| next.to),
-            };
-            let Some(moves) = state.map(|state| &machine.states[state].moves) else {
+            let Some(state) = machine.state_behind(&word) else {
                 break;
             };
+            let moves = &machine.states[state].moves;
             if self.below(2) == 0 {
                 let phrase = &phrases[self.below(phrases.len())];
                 word.extend(&phrase[..self.below(phrase.len() + 1)]);
             } else if self.below(8) == 0 {
                 word.push(self.below(moves.len()));
             } else {
-                let leads_on =
-                    |letter: &usize| moves[*letter].to.is_some_and(|to| Some(to) != state);
+                let leads_on = |letter: &usize| moves[*letter].to.is_some_and(|to| to != state);
                 let letters: Vec<usize> = (0..moves.len()).filter(leads_on).collect();
                 if !letters.is_empty() {
                     word.push(letters[self.below(letters.len())]);
@@ -327,14 +335,14 @@ impl Random {
     }
 }
 
-/// A turnstile that counts coins to three, and breaks if it is pushed twice without one.
+/// A turnstile that counts coins to four, and breaks if it is pushed twice without one.
 fn turnstile(word: &[usize]) -> Vec<Answer> {
     let mut coins = 0;
     let mut pushed = false;
     let mut answers = Vec::new();
     for letter in word {
         let text = match (letter, coins) {
-            (0, 0..3) => {
+            (0, 0..4) => {
                 coins += 1;
                 "taken"
             }
@@ -360,14 +368,11 @@ fn turnstile(word: &[usize]) -> Vec<Answer> {
 
 #[test]
 fn states_that_only_longer_words_tell_apart_are_found() {
-    let machine = Learner::new(2, vec![vec![], vec![0, 1]], turnstile).learn(10);
-    // 0, 1, 2, 3 coins, and none after a push.
-    assert_eq!(machine.states.len(), 5);
-    let ends: Vec<_> = machine
-        .moves()
-        .filter(|(_, _, next)| next.to.is_none())
-        .collect();
-    assert_eq!(ends.len(), 1);
-    let no_coin = machine.reached_without(|letter, _| letter == 0);
+    let machine = Learner::new(2, vec![vec![]], turnstile).learn(0);
+    // 0 to 4 coins, and none after a push.
+    assert_eq!(machine.states.len(), 6);
+    let ends = machine.moves().filter(|(_, _, next)| next.to.is_none());
+    assert_eq!(ends.count(), 1);
+    let no_coin = machine.reached(0, |letter, _| letter == 0);
     assert_eq!(no_coin.len(), 2);
 }

@@ -7,6 +7,7 @@ use crate::config::Keepalive;
 use crate::connection::event::HostKeyOffer;
 use crate::connection::role::Side;
 use crate::error::Misuse;
+use crate::key::PublicKey;
 use crate::msg::auth::{UserauthFailure, UserauthInfoRequest};
 use crate::msg::{Rest, auth};
 use crate::wire::NameList;
@@ -123,27 +124,37 @@ fn may_change() -> World {
     world
 }
 
+fn known_host_key(world: &World) -> &PublicKey {
+    match &world.victim {
+        Victim::Client(client) => client.session().expect("a session").host_key,
+        Victim::Server(_) => unreachable!("a client"),
+    }
+}
+
 #[test]
 fn where_a_host_key_may_change_nothing_goes_on_until_the_new_one_is_trusted() {
     let mut world = may_change();
+    let before = known_host_key(&world).clone();
     shows_another_host_key(&mut world);
+    let offer = world.host_key_offer.take().expect("it is asked");
+    let shown = offer.key().clone();
+    assert_ne!(shown, before);
+    world.victim_opens();
+    world.wait(Duration::from_secs(600));
     assert!(world.numbers().is_empty());
+    assert_eq!(world.closed(), None);
+    assert_eq!(*known_host_key(&world), before);
     let Victim::Client(client) = &mut world.victim else {
         unreachable!("a client");
     };
     assert!(!client.wants_input());
-    let offer = world.host_key_offer.take().expect("it is asked");
-    let shown = offer.key().clone();
-    assert_ne!(client.session().map(|known| known.host_key), Some(&shown));
     client.accept_host_key(offer).unwrap();
     world.carry();
-    assert_eq!(world.numbers(), [21]);
+    // NEWKEYS, and what waited for it.
+    assert_eq!(world.numbers(), [21, 90]);
     world.say_newkeys();
     assert_eq!(world.events, ["HostKeyOffered", "Rekeyed"]);
-    let Victim::Client(client) = &world.victim else {
-        unreachable!("a client");
-    };
-    assert_eq!(client.session().map(|known| known.host_key), Some(&shown));
+    assert_eq!(*known_host_key(&world), shown);
 }
 
 #[test]
