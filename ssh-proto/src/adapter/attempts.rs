@@ -139,7 +139,7 @@ mod tests {
         inbox.push_back(question());
         assert!(attempts.next(&mut inbox).is_some());
         let misuse = Err(Misuse::StaleToken);
-        assert_eq!(attempts.answer(|| misuse.clone()), misuse);
+        assert_eq!(attempts.answer(|| misuse), misuse);
         assert_eq!(attempts.begin(&mut inbox, || Ok(())), Some(Ok(())));
         // Once it is answered its outcome is waited for.
         let mut attempts = begun();
