@@ -25,7 +25,7 @@ pub(super) struct Move {
 
 #[derive(Debug)]
 pub(super) struct State {
-    /// The word that it was found by.
+    /// A word that leads here: in what was learned, the shortest.
     pub(super) access: Word,
     /// For each letter of the alphabet.
     pub(super) moves: Vec<Move>,
@@ -61,6 +61,46 @@ impl Machine {
     pub(super) fn state_behind(&self, word: &[usize]) -> Option<usize> {
         let step = |state: usize, letter: &usize| self.states[state].moves[*letter].to;
         word.iter().try_fold(0, step)
+    }
+
+    /// The same with its states in the order of their shortest words, which does not depend on how it was learned.
+    fn in_order(mut self) -> Self {
+        let mut order = vec![(0, Vec::new())];
+        let mut at = 0;
+        while let Some((state, access)) = order.get(at).cloned() {
+            at += 1;
+            for (letter, next) in self.states[state].moves.iter().enumerate() {
+                if let Some(to) = next.to
+                    && order.iter().all(|(known, _)| *known != to)
+                {
+                    order.push((to, [&*access, &[letter]].concat()));
+                }
+            }
+        }
+        let place = |state| order.iter().position(|(known, _)| *known == state);
+        let states = order.iter().map(|(state, access)| {
+            let mut moves = std::mem::take(&mut self.states[*state].moves);
+            for next in &mut moves {
+                next.to = next.to.and_then(place);
+            }
+            State {
+                access: access.clone(),
+                moves,
+            }
+        });
+        Self {
+            states: states.collect(),
+        }
+    }
+
+    /// Each letter that leads to another state, and, as one word, those that do not: if one of them did, what is behind the
+    /// word would tell.
+    fn starts(&self, state: usize) -> Vec<Word> {
+        let stays = |letter: &usize| self.states[state].moves[*letter].to == Some(state);
+        let letters = 0..self.states[state].moves.len();
+        let (stay, leave): (Word, Word) = letters.partition(stays);
+        let leave = leave.into_iter().map(|letter| vec![letter]);
+        leave.chain(std::iter::once(stay)).collect()
     }
 
     /// Every move, with the state that it starts from and its letter.
@@ -130,8 +170,8 @@ impl<F: Fn(&[usize]) -> Vec<Answer>> Learner<F> {
         }
     }
 
-    /// The smallest machine that answers as the real one does, as far as words tell: each letter behind each phrase behind
-    /// each move, each letter said over and over, and so many words at random.
+    /// The smallest machine that answers as the real one does, as far as words tell: each letter over and over, each letter
+    /// behind each phrase behind each move, and so many words at random.
     pub(super) fn learn(mut self, words: usize) -> Machine {
         let phrases = std::mem::take(&mut self.phrases);
         self.complete();
@@ -139,14 +179,15 @@ impl<F: Fn(&[usize]) -> Vec<Answer>> Learner<F> {
             let states = self.machine.states.len();
             let mut state = 0;
             while state < self.machine.states.len() {
+                let access = self.machine.states[state].access.clone();
                 for letter in 0..self.letters {
-                    let access = &self.machine.states[state].access;
-                    let word = [access, &[letter][..]].concat();
                     // What is counted.
-                    self.check(&[&*word, &[letter; 4]].concat());
+                    self.check(&[&*access, &[letter; 5]].concat());
+                }
+                for start in self.machine.starts(state) {
                     for phrase in &phrases {
                         for next in 0..self.letters {
-                            self.check(&[&*word, phrase, &[next]].concat());
+                            self.check(&[&*access, &start, phrase, &[next]].concat());
                         }
                     }
                 }
@@ -157,7 +198,7 @@ impl<F: Fn(&[usize]) -> Vec<Answer>> Learner<F> {
                 self.check(&word);
             }
             if self.machine.states.len() == states {
-                return self.machine;
+                return self.machine.in_order();
             }
         }
     }
