@@ -12,6 +12,8 @@ use crate::crypto::drbg::Drbg;
 use crate::crypto::hash::Digest;
 use crate::kex::exchange::{KeySource, Transcript};
 use crate::kex::{DirectionAlgorithms, Negotiated};
+use crate::msg::Rest;
+use crate::msg::connection::ChannelOpenConfirmation;
 use crate::msg::kex::{KexEcdhInit, KexEcdhReply};
 use crate::msg::transport::{Disconnect, KexInit};
 use crate::names::Compression;
@@ -557,6 +559,17 @@ impl World {
         self.channels.push(id);
         self.carry();
         id
+    }
+
+    /// The hostile peer confirms a channel of the victim.
+    pub(super) fn confirm_open(&mut self, recipient_channel: u32) {
+        self.says(&ChannelOpenConfirmation {
+            recipient_channel,
+            sender_channel: 7,
+            initial_window_size: 1_000,
+            maximum_packet_size: 1_000,
+            data: Rest(b""),
+        });
     }
 
     /// Time passes, and is over.

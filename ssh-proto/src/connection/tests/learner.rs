@@ -4,6 +4,8 @@
 
 use std::collections::BTreeMap;
 
+use super::soak::Draw;
+
 /// Letters, by their place in the alphabet.
 pub(super) type Word = Vec<usize>;
 
@@ -152,7 +154,7 @@ pub(super) struct Learner<F> {
     /// The tree that sorts words into states, from node 0.
     nodes: Vec<Node>,
     machine: Machine,
-    random: Random,
+    draw: Draw,
 }
 
 impl<F: Fn(&[usize]) -> Vec<Answer>> Learner<F> {
@@ -166,11 +168,11 @@ impl<F: Fn(&[usize]) -> Vec<Answer>> Learner<F> {
             machine: Machine {
                 states: vec![State::new(Vec::new())],
             },
-            random: Random(1),
+            draw: Draw(1),
         }
     }
 
-    /// The smallest machine that answers as the real one does, as far as words tell: each letter over and over, each letter
+    /// The smallest machine that answers as the real one does, as far as words tell: each letter over and over, the same
     /// behind each phrase behind each move, and so many words at random.
     pub(super) fn learn(mut self, words: usize) -> Machine {
         let phrases = std::mem::take(&mut self.phrases);
@@ -187,14 +189,14 @@ impl<F: Fn(&[usize]) -> Vec<Answer>> Learner<F> {
                 for start in self.machine.starts(state) {
                     for phrase in &phrases {
                         for next in 0..self.letters {
-                            self.check(&[&*access, &start, phrase, &[next]].concat());
+                            self.check(&[&*access, &start, phrase, &[next; 3]].concat());
                         }
                     }
                 }
                 state += 1;
             }
             for _ in 0..words {
-                let word = self.random.word(&self.machine, &phrases);
+                let word = random_word(&mut self.draw, &self.machine, &phrases);
                 self.check(&word);
             }
             if self.machine.states.len() == states {
@@ -338,42 +340,28 @@ impl<F: Fn(&[usize]) -> Vec<Answer>> Learner<F> {
     }
 }
 
-/// Words that go where something happens.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, bound: usize) -> usize {
-        // Knuth's MMIX.
-        self.0 = self
-            .0
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 33) as usize % bound
-    }
-
-    /// Parts of the phrases, and letters, mostly such that lead on.
-    fn word(&mut self, machine: &Machine, phrases: &[Word]) -> Word {
-        let mut word = Vec::new();
-        for _ in 0..=self.below(12) {
-            let Some(state) = machine.state_behind(&word) else {
-                break;
-            };
-            let moves = &machine.states[state].moves;
-            if self.below(2) == 0 {
-                let phrase = &phrases[self.below(phrases.len())];
-                word.extend(&phrase[..self.below(phrase.len() + 1)]);
-            } else if self.below(8) == 0 {
-                word.push(self.below(moves.len()));
-            } else {
-                let leads_on = |letter: &usize| moves[*letter].to.is_some_and(|to| to != state);
-                let letters: Vec<usize> = (0..moves.len()).filter(leads_on).collect();
-                if !letters.is_empty() {
-                    word.push(letters[self.below(letters.len())]);
-                }
+/// Parts of the phrases, and letters, mostly such that lead on.
+fn random_word(draw: &mut Draw, machine: &Machine, phrases: &[Word]) -> Word {
+    let mut word = Vec::new();
+    for _ in 0..=draw.below(12) {
+        let Some(state) = machine.state_behind(&word) else {
+            break;
+        };
+        let moves = &machine.states[state].moves;
+        if draw.one_in(2) {
+            let phrase = &phrases[draw.below(phrases.len())];
+            word.extend(&phrase[..draw.below(phrase.len() + 1)]);
+        } else if draw.one_in(8) {
+            word.push(draw.below(moves.len()));
+        } else {
+            let leads_on = |letter: &usize| moves[*letter].to.is_some_and(|to| to != state);
+            let letters: Vec<usize> = (0..moves.len()).filter(leads_on).collect();
+            if !letters.is_empty() {
+                word.push(letters[draw.below(letters.len())]);
             }
         }
-        word
     }
+    word
 }
 
 /// A turnstile that counts coins to four, and breaks if it is pushed twice without one.

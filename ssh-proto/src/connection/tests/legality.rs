@@ -204,13 +204,7 @@ fn at(place: Place, side: Side) -> World {
 pub(super) fn open(side: Side, offer: Offer) -> World {
     let mut world = World::open(side, offer);
     let first = world.victim_opens();
-    world.says(&msg::ChannelOpenConfirmation {
-        recipient_channel: 0,
-        sender_channel: 7,
-        initial_window_size: 1_000,
-        maximum_packet_size: 1_000,
-        data: Rest(b""),
-    });
+    world.confirm_open(0);
     assert_eq!(world.channel_events(first).len(), 1);
     world.victim_opens();
     world.forget();
